@@ -1,0 +1,3 @@
+module appfn.dev/localcluster/pause
+
+go 1.24.0

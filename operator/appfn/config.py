@@ -1,0 +1,144 @@
+"""All configuration: one frozen typed tree, read once from the environment.
+
+Each field's metadata names its variable; its docstring gives unit and meaning. `load` reports every error at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, get_type_hints
+
+from appfn.errors import ConfigError
+
+
+def _env(name: str, default: Any = MISSING, *, low: float | None = None, secret: bool = False) -> Any:
+    """Declare a field read from APPFN_<name>; without a default it is required; `low` is the least value allowed."""
+    metadata = {"env": f"APPFN_{name}", "low": low}
+    if default is MISSING:
+        return field(metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonConfig:
+    """What every process needs."""
+
+    namespace: str = _env("NAMESPACE", "appfn-system")
+    """The system namespace: where operator, shim and their Secrets live."""
+    log_level: str = _env("LOG_LEVEL", "INFO")
+    """Name of a level of `logging`."""
+    image: str = _env("IMAGE")
+    """appfn's own image: what agent and trigger containers run."""
+    shim_url: str = _env("SHIM_URL", "http://appfn-shim.appfn-system.svc")
+    """Base URL of the shim as pods of projects and the operator reach it, without a trailing slash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorConfig:
+    """The operator."""
+
+    identity: str = _env("POD_NAME", "operator")
+    """Holder identity in the Lease."""
+    token_path: str = _env("TOKEN_PATH", "/var/run/secrets/appfn/token")
+    """File with the ServiceAccount token (audience `appfn`) that the shim knows the operator by."""
+    health_port: int = _env("HEALTH_PORT", 8080, low=0)
+    """Port of /healthz, /readyz and /metrics; 0 picks a free one."""
+    workers: int = _env("WORKERS", 8, low=1)
+    """Reconciles at once."""
+    lease_seconds: float = _env("LEASE_SECONDS", 15.0, low=1)
+    """A replica that has not renewed its Lease for so long is taken over."""
+    resync_seconds: float = _env("RESYNC_SECONDS", 600.0, low=1)
+    """Pause between two sweeps that look at every object again, in case an event was missed."""
+    build_seconds: int = _env("BUILD_SECONDS", 900, low=1)
+    """A build that takes longer fails."""
+    build_memory: str = _env("BUILD_MEMORY", "1Gi")
+    """Memory limit of a build command (Kubernetes quantity)."""
+    build_cpu: str = _env("BUILD_CPU", "1")
+    """CPU limit of a build command (Kubernetes quantity)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShimConfig:
+    """The shim."""
+
+    replica: str = _env("POD_NAME", "shim")
+    """Name of this replica, stable over a restart; runtime pods carry it as a label."""
+    operator_user: str = _env("OPERATOR_USER", "system:serviceaccount:appfn-system:appfn-operator")
+    """Username of the operator in TokenReviews."""
+    host: str = _env("HOST", "0.0.0.0")  # noqa: S104 - a pod is reached by its own address
+    """Address to listen on."""
+    port: int = _env("PORT", 8080, low=0)
+    """Port to listen on; 0 picks a free one."""
+    database_url: str = _env("DATABASE_URL", "sqlite+aiosqlite:////data/executions.db", secret=True)
+    """SQLAlchemy URL: `sqlite+aiosqlite:///…` or `postgresql+asyncpg://…`."""
+    artifacts_url: str = _env("ARTIFACTS_URL", "file:///data/artifacts")
+    """obstore URL of the artifact store."""
+    cache_dir: str = _env("CACHE_DIR", "/data/cache")
+    """Folder for files being uploaded and artifacts being served."""
+    retention_days: float = _env("RETENTION_DAYS", 14.0, low=0)
+    """Finished executions older than this are deleted."""
+    flush_seconds: float = _env("FLUSH_SECONDS", 0.05, low=0)
+    """Longest time the record of a sync execution waits for its group commit."""
+    lease_seconds: float = _env("EXECUTION_LEASE_SECONDS", 15.0, low=1)
+    """A worker that has not renewed its lease for so long is taken for dead."""
+    queue_limit: int = _env("QUEUE_LIMIT", 1000, low=1)
+    """Executions of one function that may wait, sync and async each; beyond, 429."""
+    async_concurrency: int = _env("ASYNC_CONCURRENCY", 64, low=1)
+    """Async executions one replica runs at once."""
+    pod_start_seconds: float = _env("POD_START_SECONDS", 60.0, low=1)
+    """A runtime pod that does not serve so long after its creation is given up."""
+    drain_seconds: float = _env("DRAIN_SECONDS", 30.0, low=0)
+    """On SIGTERM, how long running executions may take to finish."""
+    max_artifact_bytes: int = _env("MAX_ARTIFACT_BYTES", 268_435_456, low=1)
+    """Largest artifact accepted."""
+    max_source_bytes: int = _env("MAX_SOURCE_BYTES", 30_000_000, low=1)
+    """Largest uploaded source tarball (Appwrite's _APP_FUNCTIONS_SIZE_LIMIT)."""
+    auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
+    """How long a verified key or token is believed without asking again; the bound on revocation."""
+    variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)
+    """How long the value of a Secret or ConfigMap a variable refers to is used without reading it again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole tree."""
+
+    common: CommonConfig
+    operator: OperatorConfig
+    shim: ShimConfig
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Read the tree from an environment.
+
+    Raises:
+        ConfigError: naming every variable that is missing or cannot be used.
+    """
+    errors: list[str] = []
+    parts = {name: _section(type_, environ, errors) for name, type_ in get_type_hints(Config).items()}
+    if errors:
+        raise ConfigError("; ".join(errors))
+    return Config(**parts)
+
+
+def _section(type_: type, environ: Mapping[str, str], errors: list[str]) -> Any:
+    hints = get_type_hints(type_)
+    values: dict[str, Any] = {}
+    for item in fields(type_):
+        try:
+            values[item.name] = _value(item, hints[item.name], environ)
+        except ValueError as error:
+            errors.append(f"{item.metadata['env']}: {error}")
+    return None if errors else type_(**values)
+
+
+def _value(item: Field[Any], type_: type, environ: Mapping[str, str]) -> Any:
+    raw = environ.get(item.metadata["env"])
+    if raw is None or raw == "":
+        if item.default is MISSING:
+            raise ValueError("is required")
+        return item.default
+    value = type_(raw)
+    low = item.metadata["low"]
+    if low is not None and value < low:
+        raise ValueError(f"must be at least {low:g}, not {raw}")
+    return value

@@ -1,0 +1,110 @@
+"""Values that dispatch, store and shim exchange about executions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from appfn.api.execution import ExecutionPhase, Failure, PhaseTimes, Trigger
+from appfn.api.runtime import Architecture
+
+MAX_OUTPUT = 1_000_000
+"""Bytes of a response, of stdout and of stderr: Appwrite's documented 1 MB."""
+
+
+class Origin(StrEnum):
+    """Who asked for an execution; decides whether and how it is shown as an Execution resource."""
+
+    API = "api"
+    RESOURCE = "resource"
+    SCHEDULE = "schedule"
+    EVENT = "event"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRequest:
+    """An execution to be accepted.
+
+    `idempotency_key` is unique within the namespace; `body_hash` tells a repeat from a misuse of the key.
+    """
+
+    id: str
+    namespace: str
+    function: str
+    """Resource name of the Function."""
+    function_uid: str
+    origin: Origin
+    trigger: Trigger
+    data: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    path: str = "/"
+    method: str = "POST"
+    user_id: str = ""
+    jwt: str = field(default="", repr=False)
+    event: str = ""
+    event_data: str = field(default="", repr=False)
+    permissions: tuple[str, ...] = ()
+    scheduled_at: datetime | None = None
+    idempotency_key: str | None = None
+    body_hash: str = ""
+    max_attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one attempt ended."""
+
+    phase: ExecutionPhase
+    status_code: int = 0
+    response: str = field(default="", repr=False)
+    stdout: str = field(default="", repr=False)
+    stderr: str = field(default="", repr=False)
+    duration: float = 0.0
+    """Seconds of the function's own run."""
+    cold_start: bool = False
+    times: PhaseTimes = field(default_factory=PhaseTimes)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRecord:
+    """An execution as the store keeps it."""
+
+    request: ExecutionRequest
+    phase: ExecutionPhase
+    created_at: datetime
+    updated_at: datetime
+    deployment: str = ""
+    """Resource name of the Deployment that ran it."""
+    attempt: int = 0
+    """Attempts begun; 0 while waiting for the first."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outcome: Outcome | None = None
+    sequence: int = 0
+    """Position in the change feed of its last change."""
+
+    @property
+    def id(self) -> str:
+        """The execution's id."""
+        return self.request.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """Everything the dispatcher needs to run one attempt; fully resolved, so that dispatch looks nothing up."""
+
+    execution_id: str
+    namespace: str
+    function: str
+    function_uid: str
+    deployment: str
+    deployment_uid: str
+    entrypoint: str
+    artifacts: Mapping[Architecture, str]
+    """Digest of the built artifact per architecture that is ready."""
+    variables: Mapping[str, str] = field(repr=False)
+    payload: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    timeout: int
+    """Seconds the function itself may run."""

@@ -1,0 +1,111 @@
+"""Every name appfn gives to something: group, labels, annotations, field managers, children.
+
+One room for all of them, so that a label is spelled once and a selector cannot drift from the manifest it selects.
+"""
+
+import hashlib
+import re
+
+GROUP = "appfn.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+CATEGORY = "appfn"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "appfn"
+
+LABEL_PROJECT = f"{GROUP}/project"
+"""On a Namespace: the Appwrite project id this namespace is."""
+LABEL_COMPONENT = f"{GROUP}/component"
+LABEL_FUNCTION = f"{GROUP}/function"
+LABEL_DEPLOYMENT = f"{GROUP}/deployment"
+LABEL_RUNTIME = f"{GROUP}/runtime"
+LABEL_ARCHITECTURE = f"{GROUP}/architecture"
+LABEL_SHIM = f"{GROUP}/shim"
+"""On a runtime Pod: the shim replica that owns it."""
+LABEL_POOL = f"{GROUP}/pool"
+LABEL_MIRRORED = f"{GROUP}/mirrored"
+"""On an Execution: it shows a call made over HTTP and is never submitted."""
+LABEL_API_KEY = f"{GROUP}/api-key"
+
+COMPONENT_BUILD = "build"
+COMPONENT_RUNTIME = "runtime"
+COMPONENT_SCHEDULE = "schedule"
+
+ANNOTATION_RETRY = f"{GROUP}/retry"
+"""On a Deployment: any new value builds a failed deployment again."""
+
+FIELD_MANAGER_FUNCTION = "appfn-function"
+FIELD_MANAGER_DEPLOYMENT = "appfn-deployment"
+FIELD_MANAGER_EXECUTION = "appfn-execution"
+FIELD_MANAGER_RUNTIME = "appfn-runtime"
+FIELD_MANAGER_HISTORY = "appfn-history"
+FIELD_MANAGER_SHIM = "appfn-shim"
+
+SERVICE_ACCOUNT_BUILD = "appfn-build"
+"""In a project: identity of the agent containers of a build, without any right in the cluster."""
+SERVICE_ACCOUNT_TRIGGER = "appfn-trigger"
+"""In a project: identity of the pods of schedules, without any right in the cluster."""
+SERVICE_ACCOUNT_RUNTIME = "appfn-runtime"
+"""In a project: what runtime pods run as; its token is never mounted."""
+CONFIG_MAP_BUILD_ENV = "appfn-build-env"
+"""In a project, optional: environment of build commands (package mirrors, proxies)."""
+CONFIG_MAP_BUILD_CA = "appfn-build-ca"
+"""In a project, optional: key `ca-certificates.crt`, trusted by builds that point their tools at it."""
+SECRET_MASTER_KEY = "appfn-keys"  # noqa: S105 - the name of a Secret, not its content
+"""In the system namespace: the key that runtime and load tokens are derived from."""
+AUDIENCE = "appfn"
+"""Audience of the ServiceAccount tokens the shim accepts."""
+
+MAX_NAME = 63
+_HASH = 8
+_UNSAFE = re.compile(r"[^a-z0-9]+")
+
+
+def child_name(*parts: str, limit: int = MAX_NAME) -> str:
+    """Join parts with dashes into a DNS label of at most `limit` characters.
+
+    What does not fit is cut and replaced by a hash of the whole, so that two long names never meet.
+    """
+    joined = "-".join(parts)
+    if len(joined) <= limit:
+        return joined
+    digest = hashlib.sha256(joined.encode()).hexdigest()[:_HASH]
+    return f"{joined[: limit - _HASH - 1].rstrip('-.')}-{digest}"
+
+
+def resource_name(appwrite_id: str) -> str:
+    """Return the Kubernetes name of a resource whose Appwrite id is given (36 characters: letters, digits, `._-`).
+
+    The id itself where it already is a DNS label, else a lower-cased form with a hash of the id behind it.
+    """
+    safe = _UNSAFE.sub("-", appwrite_id.lower()).strip("-") or "x"
+    if safe == appwrite_id:
+        return safe
+    digest = hashlib.sha256(appwrite_id.encode()).hexdigest()[:_HASH]
+    return child_name(safe, digest)
+
+
+def build_job(deployment: str, architecture: str, attempt: int) -> str:
+    """Name of the Job of one build attempt (counted from 1)."""
+    return child_name(deployment, "build", architecture, str(attempt))
+
+
+def cron_job(function: str) -> str:
+    """Name of a Function's CronJob: 52 characters at most, as Kubernetes adds 11 for the Job of a tick."""
+    return child_name(function, "schedule", limit=52)
+
+
+def runtime_pod(deployment: str, suffix: str) -> str:
+    """Name of a pod made for one deployment; `suffix` is random."""
+    return child_name(deployment, suffix)
+
+
+def mirrored_execution(function: str, execution_id: str) -> str:
+    """Name of the Execution that shows an execution made over HTTP."""
+    return child_name(function, resource_name(execution_id))
+
+
+def api_key_secret(key_id: str) -> str:
+    """Name of the Secret that holds the hash of an API key."""
+    return child_name("appfn-key", key_id)
