@@ -1,6 +1,8 @@
 """Waiting for a state instead of sleeping for a time."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -23,5 +25,22 @@ async def eventually(probe: Callable[[], Awaitable[T | None]], *, within: float 
             if answer:
                 return answer
             last = answer
-        await asyncio.sleep(_PAUSE)  # the one pause of the test suite: between two probes
+        await asyncio.to_thread(threading.Event().wait, _PAUSE)
+    raise AssertionError(f"not so within {within:g} s; last: {last!r}")
+
+
+def wait_for(probe: Callable[[], T | None], *, within: float = 5.0, pause: float = 0.2) -> T:
+    """Do the same without an event loop, asking every `pause` seconds."""
+    deadline = time.monotonic() + within
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            answer = probe()
+        except AssertionError as error:
+            last = error
+        else:
+            if answer:
+                return answer
+            last = answer
+        threading.Event().wait(pause)
     raise AssertionError(f"not so within {within:g} s; last: {last!r}")

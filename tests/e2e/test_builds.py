@@ -1,0 +1,191 @@
+"""Builds that fail say why; builds that were made are not made again."""
+
+import base64
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from support.e2e import deployment, function
+from support.kubectl import Json, Kubectl, condition
+from support.polling import wait_for
+
+CODE = "def main(req, res):\n    return res.send('ok')\n"
+
+
+@pytest.fixture(scope="module")
+def target(project: Kubectl) -> str:
+    project.apply(function("sources"))
+    return "sources"
+
+
+BAD = {
+    "an http source that nobody serves": (
+        {"http": {"url": "http://nobody.invalid/code.tar.gz", "sha256": "0" * 64}},
+        "SourceUnavailable",
+        "nobody.invalid",
+    ),
+    "a git repository that nobody serves": (
+        {"git": {"url": "https://nobody.invalid/code.git"}},
+        "SourceUnavailable",
+        "nobody.invalid",
+    ),
+    "a ConfigMap that is missing": ({"configMapRef": {"name": "no-such-map"}}, None, "no-such-map"),
+    "an artifact that was never uploaded": (
+        {"artifact": {"digest": "sha256:" + "0" * 64}},
+        None,
+        "0000000",
+    ),
+    "inline files without the entrypoint": (
+        {"inline": {"files": {"other.py": CODE}}},
+        "EntrypointMissing",
+        "main.py",
+    ),
+    "a requirement that does not exist": (
+        {"inline": {"files": {"main.py": CODE, "requirements.txt": "appfn-no-such-package==9.9.9\n"}}},
+        "BuildFailed",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "reason", "words"), BAD.values(), ids=BAD)
+def test_bad_sources_say_what_is_wrong(
+    project: Kubectl, target: str, source: Json, reason: str | None, words: str
+) -> None:
+    name = "bad-" + hashlib.sha256(json.dumps(source).encode()).hexdigest()[:8]
+    project.apply(deployment(target, source, name=name))
+
+    failed = project.wait_condition("fdep", name, "Ready=False", within=90)
+
+    def said() -> Json | None:
+        ready = condition(project.get("fdep", name), "Ready")
+        assert reason is None or ready["reason"] == reason, ready
+        assert words in ready["message"], ready
+        return ready
+
+    wait_for(said, within=90)
+    assert failed["metadata"]["name"] == name
+
+
+def test_a_failed_build_shows_the_end_of_its_log(project: Kubectl, target: str) -> None:
+    files = {"main.py": CODE, "requirements.txt": "appfn-no-such-package==9.9.9\n"}
+    project.apply(deployment(target, {"inline": {"files": files}}, name="failing"))
+
+    failed = project.wait_condition("fdep", "failing", "Ready=False:BuildFailed", within=90)
+
+    build = failed["status"]["builds"][0]
+    assert failed["status"]["phase"] == "failed"
+    assert "No matching distribution found for appfn-no-such-package" in build["logTail"]
+    assert build["log"]["size"] > 0
+    assert condition(failed, "Stalled")["status"] == "True"
+
+
+def test_a_failed_build_runs_again_on_request(project: Kubectl, target: str) -> None:
+    project("annotate", "--overwrite", "fdep", "failing", "appfn.dev/retry=again")
+
+    def second() -> bool:
+        build = project.get("fdep", "failing")["status"]["builds"][0]
+        return bool(build["attempt"] == 2 and build["phase"] == "failed")
+
+    assert wait_for(second, within=90)
+
+
+def test_an_unchanged_source_is_not_built_again(project: Kubectl, deploy: Callable[..., Json]) -> None:
+    deploy("twice", {"main.py": CODE})
+    project.apply(deployment("twice", {"inline": {"files": {"main.py": CODE}}}, name="twice-v2"))
+
+    project.wait_condition("fdep", "twice-v2", "Ready=True", within=60)
+
+    first = project.get("fdep", "twice-v1")["status"]["builds"][0]
+    second = project.get("fdep", "twice-v2")["status"]["builds"][0]
+    assert second["artifact"] == first["artifact"]
+    assert not project.list("jobs", "-l", "appfn.dev/deployment=twice-v2")
+
+
+def test_an_architecture_no_node_has_is_named(project: Kubectl) -> None:
+    project.apply(
+        function("foreign", architectures=["arm64"]),
+        deployment("foreign", {"inline": {"files": {"main.py": CODE}}}),
+    )
+
+    waiting = project.wait_condition("fdep", "foreign-v1", "Ready=False:NoNodeForArchitecture", within=30)
+
+    assert "arm64" in condition(waiting, "Ready")["message"]
+
+
+def tarball(files: dict[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def file_server(project: Kubectl) -> Iterator[tuple[str, str]]:
+    """An HTTP server in the cluster; yields the URL and the sha256 of a tarball."""
+    packed = tarball({"main.py": CODE})
+    binary = {"code.tar.gz": base64.b64encode(packed).decode()}
+    labels = {"app": "files"}
+    container = {
+        "name": "files",
+        "image": "appfn/appfn:0.1.0",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-m", "http.server", "--directory", "/srv", "8000"],
+        "volumeMounts": [{"name": "files", "mountPath": "/srv"}],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    project.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "binaryData": binary},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "files", "labels": labels},
+            "spec": {
+                "automountServiceAccountToken": False,
+                "containers": [container],
+                "volumes": [{"name": "files", "configMap": {"name": "files"}}],
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "files"},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8000}]},
+        },
+    )
+    project("wait", "pod/files", "--for=condition=Ready", "--timeout=60s")
+    yield f"http://files.{project.namespace}.svc/code.tar.gz", hashlib.sha256(packed).hexdigest()
+    project("delete", "pod/files", "service/files", "configmap/files", "--wait=false")
+
+
+def test_an_http_source_is_fetched_and_its_digest_checked(
+    project: Kubectl, target: str, file_server: tuple[str, str]
+) -> None:
+    url, digest = file_server
+    project.apply(deployment(target, {"http": {"url": url, "sha256": digest}}, name="http-good"))
+    project.apply(deployment(target, {"http": {"url": url, "sha256": "f" * 64}}, name="http-bad"))
+
+    project.wait_condition("fdep", "http-good", "Ready=True", within=60)
+    refused = project.wait_condition("fdep", "http-bad", "Ready=False:DigestMismatch", within=60)
+    assert "f" * 64 in condition(refused, "Ready")["message"]
+
+
+def test_a_config_map_is_a_source(project: Kubectl, target: str) -> None:
+    project.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"}, "data": {"main.py": CODE}},
+        deployment(target, {"configMapRef": {"name": "code"}}, name="from-map"),
+    )
+
+    project.wait_condition("fdep", "from-map", "Ready=True", within=60)
