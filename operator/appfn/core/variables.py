@@ -1,0 +1,56 @@
+"""The variables a function sees: the user's own and the twelve that Appwrite promises, pure."""
+
+from collections.abc import Mapping
+
+from appfn.api.deployment import Deployment
+from appfn.api.execution import Trigger
+from appfn.api.function import Function
+from appfn.api.runtime import Runtime
+from appfn.core.records import ExecutionRequest
+
+PREFIX = "APPWRITE_FUNCTION_"
+
+
+def payload(request: ExecutionRequest) -> str:
+    """Return what `req.payload` is: the data given by the caller over HTTP, empty for events and schedules."""
+    return request.data if request.trigger is Trigger.HTTP else ""
+
+
+def injected(
+    request: ExecutionRequest,
+    *,
+    project: str,
+    function: Function,
+    deployment: Deployment,
+    runtime: Runtime,
+) -> dict[str, str]:
+    """Return the twelve variables of Appwrite's documentation, each always there, empty where it does not apply.
+
+    Args:
+        request: the execution.
+        project: Appwrite id of the project.
+        function: what runs.
+        deployment: the version of it that runs.
+        runtime: what it runs on.
+    """
+    event = request.trigger is Trigger.EVENT
+    values = {
+        "ID": function.appwrite_id,
+        "NAME": function.display_name,
+        "DEPLOYMENT": deployment.appwrite_id,
+        "TRIGGER": request.trigger.value,
+        "PROJECT_ID": project,
+        "RUNTIME_NAME": runtime.spec.display_name,
+        "RUNTIME_VERSION": runtime.spec.version,
+        "EVENT": request.event if event else "",
+        "EVENT_DATA": request.event_data if event else "",
+        "DATA": payload(request),
+        "USER_ID": request.user_id,
+        "JWT": request.jwt,
+    }
+    return {PREFIX + name: value for name, value in values.items()}
+
+
+def merged(user: Mapping[str, str], appwrite: Mapping[str, str]) -> dict[str, str]:
+    """Return all variables of an execution; Appwrite's win over the user's of the same name."""
+    return {**user, **appwrite}
