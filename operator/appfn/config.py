@@ -116,7 +116,7 @@ def load(environ: Mapping[str, str]) -> Config:
     errors: list[str] = []
     parts = {name: _section(type_, environ, errors) for name, type_ in get_type_hints(Config).items()}
     if errors:
-        raise ConfigError("; ".join(errors))
+        raise ConfigError("; ".join(dict.fromkeys(errors)))
     return Config(**parts)
 
 
@@ -137,7 +137,11 @@ def _value(item: Field[Any], type_: type, environ: Mapping[str, str]) -> Any:
         if item.default is MISSING:
             raise ValueError("is required")
         return item.default
-    value = type_(raw)
+    try:
+        value = type_(raw)
+    except ValueError:
+        kind = "a whole number" if type_ is int else "a number"
+        raise ValueError(f"must be {kind}, not {raw!r}") from None
     low = item.metadata["low"]
     if low is not None and value < low:
         raise ValueError(f"must be at least {low:g}, not {raw}")

@@ -1,0 +1,46 @@
+"""Names of children: short enough, never meeting, the same every time."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appfn import names
+
+DNS_LABEL = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+APPWRITE_IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}", fullmatch=True)
+
+
+def test_a_name_that_fits_is_left_as_it_is() -> None:
+    assert names.build_job("hello-v1", "amd64", 2) == "hello-v1-build-amd64-2"
+
+
+def test_a_name_that_does_not_fit_is_cut_and_stays_unique() -> None:
+    first = names.build_job("x" * 63, "amd64", 1)
+    second = names.build_job("x" * 63, "amd64", 2)
+
+    assert len(first) == len(second) == names.MAX_NAME
+    assert first != second
+
+
+def test_a_cron_job_leaves_room_for_what_kubernetes_adds() -> None:
+    assert len(names.cron_job("f" * 63)) == 52
+
+
+@pytest.mark.parametrize("same", ["hello", "6213b58cb21dda6c3263", "a-b-c"])
+def test_an_id_that_is_a_dns_label_is_its_own_name(same: str) -> None:
+    assert names.resource_name(same) == same
+
+
+@given(APPWRITE_IDS)
+def test_every_appwrite_id_has_a_name_kubernetes_takes(appwrite_id: str) -> None:
+    name = names.resource_name(appwrite_id)
+
+    assert re.match(DNS_LABEL, name)
+    assert len(name) <= names.MAX_NAME
+
+
+@given(APPWRITE_IDS, APPWRITE_IDS)
+def test_two_ids_never_share_a_name(first: str, second: str) -> None:
+    assert (names.resource_name(first) == names.resource_name(second)) == (first == second)
