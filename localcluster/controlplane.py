@@ -98,7 +98,8 @@ def prepare(plane: flags.ControlPlane, addresses: list[str]) -> None:
 def serve(plane: flags.ControlPlane, launcher: Launcher) -> None:
     """Start etcd and the apiserver and wait until they are ready."""
     launcher.ensure("etcd", flags.etcd(plane))
-    launcher.ensure("kube-apiserver", flags.apiserver(plane))
+    policies = [plane.layout.config / "audit-policy.json", plane.layout.config / "admission.json"]
+    launcher.ensure("kube-apiserver", flags.apiserver(plane), reads=policies)
     api = Api(address=plane.address, port=plane.port, pki=plane.layout.pki)
 
     def settled() -> bool:
@@ -125,10 +126,16 @@ def server(plane: flags.ControlPlane) -> str:
 
 
 def write(path: Path, document: configs.Document) -> None:
-    """Write a configuration file that only its owner can read."""
+    """Write a configuration file that only its owner can read.
+
+    One that would not change is left alone: kube-proxy ends itself when its file is written.
+    """
+    text = configs.render(document)
+    if path.exists() and path.read_text() == text:
+        return
     path.touch(mode=0o600)
     path.chmod(0o600)
-    path.write_text(configs.render(document))
+    path.write_text(text)
 
 
 def write_kubeconfig(path: Path, plane: flags.ControlPlane, client: pki.Leaf) -> None:
@@ -144,8 +151,7 @@ def write_kubeconfig(path: Path, plane: flags.ControlPlane, client: pki.Leaf) ->
 
 def stop(layout: Layout, launcher: Launcher | None = None) -> None:
     """End every process recorded in ``layout`` and remove its directories."""
-    recorded = [processes.read(layout.pids, path.stem) for path in layout.pids.glob("*.json")]
-    processes.end([process for process in recorded if process is not None], grace=0.0)
+    processes.end(processes.recorded(layout.pids), grace=0.0)
     if launcher is not None:
         launcher.reap()
     shutil.rmtree(layout.state, ignore_errors=True)

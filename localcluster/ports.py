@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 from localcluster.errors import ClusterError
 
@@ -19,15 +20,13 @@ def free_port(address: str) -> int:
     return port
 
 
-def port_is_free(address: str, port: int) -> bool:
-    """Whether a server could listen there."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
+def free_ports(*names: str) -> dict[str, int]:
+    """A port for each name, all different, free on every address of the host."""
+    with ExitStack() as held:
+        probes = {name: held.enter_context(socket.socket()) for name in names}
+        for probe in probes.values():
+            probe.bind(("", 0))
+        return {name: probe.getsockname()[1] for name, probe in probes.items()}
 
 
 def choose_networks(taken: Iterable[Network]) -> tuple[Network, Network]:

@@ -4,12 +4,13 @@ A pid file holds more than the pid: pids are reused, after a reboot at once. A
 process is ours only if its start time and its arguments are those we recorded.
 """
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,8 +52,8 @@ def identify(pid: int) -> Process | None:
 def read(pids: Path, name: str) -> Process | None:
     """The live process recorded under ``name``; None if there is none any more."""
     try:
-        process = Process(**json.loads((pids / f"{name}.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        process = Process(**json.loads(_path(pids, name).read_text())["process"])
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     return process if process.alive() else None
 
@@ -76,33 +77,33 @@ class Launcher:
         while self.children:
             self.children.pop().wait(timeout=10)
 
-    def ensure(
-        self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None
-    ) -> Process:
-        """Start ``argv`` as ``name`` unless that very command already runs."""
+    def ensure(self, name: str, argv: Sequence[str | Path], *, reads: Sequence[Path] = ()) -> None:
+        """Start ``argv`` as ``name`` unless that very command already runs.
+
+        It is started again when the files it ``reads`` have changed since.
+        """
         wanted = [str(part) for part in argv]
+        inputs = _digest(reads)
         running = read(self.pids, name)
-        if running is not None and running.argv == wanted:
-            return running
+        if running is not None and running.argv == wanted and _recorded_inputs(self.pids, name) == inputs:
+            return
         if running is not None:
             end([running])
-        return self._start(name, wanted, env)
+        process = self._start(name, wanted)
+        _path(self.pids, name).write_text(json.dumps({"process": asdict(process), "inputs": inputs}))
 
-    def _start(self, name: str, argv: list[str], env: Mapping[str, str] | None) -> Process:
+    def _start(self, name: str, argv: list[str]) -> Process:
         with (self.logs / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 [*self._prefix(), *argv],
                 cwd=self.cwd,
-                env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self.children.append(child)
-        process = self._settled(child, name, argv)
-        (self.pids / f"{name}.json").write_text(json.dumps(asdict(process)))
-        return process
+        return self._settled(child, name, argv)
 
     def _prefix(self) -> list[str]:
         if not self.bound:
@@ -129,17 +130,39 @@ class Launcher:
         return ClusterError(f"{name} ended: {said}", remedy=f"read {log}")
 
 
+def recorded(pids: Path) -> list[Process]:
+    """Every live process recorded in ``pids``."""
+    found = (read(pids, path.stem) for path in sorted(pids.glob("*.json")))
+    return [process for process in found if process is not None]
+
+
 def end(processes: Sequence[Process], *, grace: float = 5.0) -> None:
     """Ask processes to end, all at once, and after ``grace`` seconds kill the rest."""
     for how, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         remaining = [process for process in processes if process.alive()]
         for process in remaining:
-            _send(process.pid, how)
+            send(process.pid, how)
         if wait_until(lambda left=remaining: not any(p.alive() for p in left), within=patience):
             return
 
 
-def _send(pid: int, how: signal.Signals) -> None:
+def _path(pids: Path, name: str) -> Path:
+    return pids / f"{name}.json"
+
+
+def _recorded_inputs(pids: Path, name: str) -> str:
+    return str(json.loads(_path(pids, name).read_text()).get("inputs"))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def send(pid: int, how: signal.Signals) -> None:
+    """Send a signal; that the process is gone already is fine."""
     try:
         os.kill(pid, how)
     except ProcessLookupError:

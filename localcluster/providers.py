@@ -1,2 +1,93 @@
-"""stub"""
-def choose(name): raise NotImplementedError
+"""Which cluster to use: the one named, else kind where Docker answers, else our own."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from localcluster import commands, kind
+from localcluster.errors import ClusterError
+from localcluster.images import Builder, Buildah, Docker
+from localcluster.kind import KindCluster
+from localcluster.node import NodeCluster
+from localcluster.steps import say
+
+VARIABLE = "APPFN_KUBECONFIG"
+
+
+class Cluster(Protocol):
+    """A Kubernetes cluster, however it is made. Every method raises ClusterError."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+
+    def up(self) -> None:
+        """Make it, or put right whatever of it is amiss."""
+
+    def down(self, *, purge: bool) -> None:
+        """Remove it, with ``purge`` also what was installed for it."""
+
+    def status(self) -> str:
+        """What runs, for people."""
+
+    def audit_log(self) -> Path:
+        """Where the apiserver logs every write."""
+
+    def builder(self) -> Builder:
+        """What builds images for it."""
+
+    def load(self, tag: str) -> None:
+        """Bring a built image into it."""
+
+
+def choose(name: str) -> Cluster:
+    """The cluster to use. One of our own that exists stays the choice when Docker appears."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return GivenCluster(Path(named).expanduser())
+    own = NodeCluster(name)
+    if own.exists() or not kind.docker_answers():
+        return own
+    return KindCluster(name)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenCluster:
+    """A cluster someone else made and will remove."""
+
+    kubeconfig: Path
+
+    def up(self) -> None:
+        """Only check that it answers."""
+        kubectl = commands.find("kubectl")
+        if not self.kubeconfig.is_file():
+            raise ClusterError(f"{VARIABLE} names {self.kubeconfig}, which is no file", remedy="correct or unset it")
+        if kubectl is not None:
+            remedy = f"check the cluster of {VARIABLE}"
+            commands.run([kubectl, "--kubeconfig", self.kubeconfig, "get", "--raw=/readyz"], remedy=remedy)
+        say(f"using the cluster of {self.kubeconfig}")
+
+    def down(self, *, purge: bool) -> None:
+        """Leave it as it is."""
+        del purge
+        say(f"the cluster of {self.kubeconfig} is not ours: it stays")
+
+    def status(self) -> str:
+        """Where it is named."""
+        return f"kubeconfig: {self.kubeconfig} (from {VARIABLE})"
+
+    def audit_log(self) -> Path:
+        """Not ours to read."""
+        raise ClusterError("the audit log of a given cluster is unknown", remedy=f"unset {VARIABLE}")
+
+    def builder(self) -> Builder:
+        """Docker where it answers, else buildah."""
+        return Docker() if kind.docker_answers() else Buildah()
+
+    def load(self, tag: str) -> None:
+        """Impossible: it has its own registry."""
+        raise ClusterError(
+            f"{tag} can't be loaded into the cluster of {VARIABLE}",
+            remedy="push it to a registry which that cluster pulls from",
+        )

@@ -1,0 +1,185 @@
+"""Images from ordinary Dockerfiles, built again only when something changed."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from localcluster import archive, baseimage, commands, paths
+from localcluster.environment import host_apt_settings, package_environment
+from localcluster.errors import ClusterError
+from localcluster.steps import say, step
+
+KEY_LABEL = "appfn.dev/build-key"
+
+_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
+_STAGE = re.compile(r"^\s*FROM\s+.*\s+AS\s+(\S+)\s*$", re.MULTILINE | re.IGNORECASE)
+_LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
+
+
+class Builder(Protocol):
+    """Builds images and keeps them."""
+
+    def build(self, tag: str, dockerfile: Path, context: Path, *, force: bool) -> None:
+        """Build ``tag`` unless it was built from the very same files. Raises ClusterError."""
+
+    def image_id(self, reference: str) -> str:
+        """``sha256:…`` of the image's config. Raises ClusterError if it was never built."""
+
+    def save(self, reference: str, target: Path) -> None:
+        """Write the image as `docker save` does."""
+
+
+def bases(dockerfile: str) -> list[str]:
+    """The images a Dockerfile stands on: those of its FROM lines that are no stages of its own."""
+    stages = {stage.lower() for stage in _STAGE.findall(dockerfile)}
+    named = dict.fromkeys(_FROM.findall(dockerfile))
+    return [name for name in named if name.lower() not in stages and name.lower() != "scratch" and "$" not in name]
+
+
+def build_key(dockerfile: Path, context: Path, base_ids: Mapping[str, str]) -> str:
+    """Digest of all that goes into an image: Dockerfile, context, bases, the host's package settings.
+
+    Of the context the files count that git doesn't ignore; of one outside git, all.
+    """
+    digest = hashlib.sha256(dockerfile.read_bytes())
+    digest.update(json.dumps([sorted(base_ids.items()), sorted(package_environment().items())]).encode())
+    for name in _context_files(context):
+        path = context / name
+        if path.is_file():
+            mode = path.stat().st_mode & 0o111
+            digest.update(f"{name}\0{mode}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Buildah:
+    """Buildah with a store of its own, so that the host's images are left alone."""
+
+    def build(self, tag: str, dockerfile: Path, context: Path, *, force: bool) -> None:
+        """Build ``tag``; bases that can't be pulled are made from Debian packages."""
+        reference = archive.full_reference(tag)
+        base_ids = {base: self._ensure_base(base) for base in bases(dockerfile.read_text())}
+        key = build_key(dockerfile, context, base_ids)
+        if not force and self._label(reference) == key:
+            say(f"{tag}: nothing changed")
+            return
+        with step(f"{tag} built"):
+            # --layers: an edit of the sources doesn't install the packages again.
+            options = ["--layers", "--pull=false", "--isolation=chroot", f"--label={KEY_LABEL}={key}"]
+            options += [*_build_arguments(), *_mounts(), f"--tag={reference}", f"--file={dockerfile}"]
+            self._run("build", *options, str(context))
+
+    def image_id(self, reference: str) -> str:
+        """See Builder."""
+        inspected = self._inspect(reference)
+        if inspected is None:
+            raise ClusterError(f"no image {reference} was built", remedy=f"build it with `build-image --tag {reference}`")
+        return str(inspected["FromImageID"]) if str(inspected["FromImageID"]).startswith("sha256:") else (
+            f"sha256:{inspected['FromImageID']}"
+        )
+
+    def save(self, reference: str, target: Path) -> None:
+        """See Builder."""
+        self._run("push", "--quiet", reference, f"docker-archive:{target}:{reference}")
+
+    def _ensure_base(self, base: str) -> str:
+        reference = archive.full_reference(base)
+        if self._inspect(reference) is None:
+            self._bring(reference)
+        return self.image_id(reference)
+
+    def _bring(self, reference: str) -> None:
+        suite = baseimage.debian_suite(reference)
+        if suite is None or baseimage.archive_path(suite).exists() or not self._pulled(reference):
+            if suite is None:
+                remedy = "use debian:<suite>-slim as base, or let this machine reach a registry"
+                raise ClusterError(f"{reference} can't be pulled and is no Debian base", remedy=remedy)
+            self._run("pull", "--quiet", f"docker-archive:{baseimage.ensure(suite)}")
+
+    def _pulled(self, reference: str) -> bool:
+        with step(f"{reference} from its registry, if one answers"):
+            command = self._command("pull", "--quiet", "--retry=0", f"docker://{reference}")
+            return commands.attempt(["timeout", "120", *command]).returncode == 0
+
+    def _inspect(self, reference: str) -> Mapping[str, object] | None:
+        done = commands.attempt(self._command("inspect", "--type=image", reference))
+        return None if done.returncode != 0 else dict(json.loads(done.stdout))
+
+    def _label(self, reference: str) -> str | None:
+        template = f'{{{{index .OCIv1.Config.Labels "{KEY_LABEL}"}}}}'
+        done = commands.attempt(self._command("inspect", "--type=image", f"--format={template}", reference))
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def _run(self, *arguments: str) -> str:
+        return commands.run(self._command(*arguments), env=_quiet_environment())
+
+    def _command(self, *arguments: str) -> list[str]:
+        root = paths.cache() / "containers"
+        policy = _registries(root)
+        store = [f"--root={root / 'storage'}", f"--runroot={paths.SYSTEM_RUN / 'buildah'}"]
+        return ["buildah", *store, "--storage-driver=overlay", f"--registries-conf={policy}", *arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """The Docker daemon's own builder and store."""
+
+    def build(self, tag: str, dockerfile: Path, context: Path, *, force: bool) -> None:
+        """Build ``tag``; Docker's cache decides what to do again."""
+        with step(f"{tag} built"):
+            options = [*(["--no-cache"] if force else []), *_build_arguments(), f"--tag={tag}", f"--file={dockerfile}"]
+            commands.run(["docker", "build", "--quiet", *options, str(context)])
+
+    def image_id(self, reference: str) -> str:
+        """See Builder."""
+        remedy = f"build it with `build-image --tag {reference}`"
+        return commands.run(["docker", "image", "inspect", "--format={{.Id}}", reference], remedy=remedy).strip()
+
+    def save(self, reference: str, target: Path) -> None:
+        """See Builder."""
+        commands.run(["docker", "save", f"--output={target}", reference])
+
+
+def _context_files(context: Path) -> list[str]:
+    listed = commands.attempt(["git", "-C", str(context), "ls-files", "-co", "--exclude-standard", "-z"])
+    if listed.returncode == 0:
+        return sorted(name for name in listed.stdout.split("\0") if name)
+    return sorted(str(path.relative_to(context)) for path in context.rglob("*") if path.is_file())
+
+
+def _build_arguments() -> list[str]:
+    return [f"--build-arg={name}={value}" for name, value in sorted(package_environment().items())]
+
+
+def _mounts() -> list[str]:
+    """What the host needs to reach its package mirrors, lent to RUN steps and not kept in the image.
+
+    Authorities are lent as sources of Debian's ca-certificates: a step that installs
+    that package makes a bundle with them.
+    """
+    mounts = []
+    if _LOCAL_AUTHORITIES.is_dir() and any(_LOCAL_AUTHORITIES.glob("*.crt")):
+        mounts.append(f"--volume={_LOCAL_AUTHORITIES}:{_LOCAL_AUTHORITIES}:ro")
+    settings = host_apt_settings()
+    if settings:
+        path = paths.cache() / "apt-host.conf"
+        path.write_text(settings)
+        mounts.append(f"--volume={path}:/etc/apt/apt.conf.d/99host:ro")
+    return mounts
+
+
+def _registries(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / "registries.conf"
+    if not path.exists():
+        path.write_text('unqualified-search-registries = ["docker.io"]\n')
+    return path
+
+
+def _quiet_environment() -> dict[str, str]:
+    return {**os.environ, "BUILDAH_FORMAT": "docker", "TMPDIR": "/var/tmp"}  # noqa: S108 - buildah makes its own below
