@@ -1,0 +1,176 @@
+"""Values the store takes and gives besides those of `core.records`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from appfn.api.execution import ExecutionPhase
+from appfn.core.records import ExecutionRecord, Origin
+from appfn.errors import AppfnError
+
+MAX_TOTAL = 5000
+"""Where the count of a list stops: Appwrite's documented bound, and ours on the work of counting."""
+
+_INT32 = 2**31
+
+
+class CursorError(AppfnError):
+    """The execution a page was to start at is not there (any more)."""
+
+
+class Field(StrEnum):
+    """What a list of executions can be filtered by."""
+
+    PHASE = "phase"
+    TRIGGER = "trigger"
+    STATUS_CODE = "status_code"
+    DURATION = "duration"
+    """Seconds."""
+    CREATED_AT = "created_at"
+    DEPLOYMENT = "deployment"
+    METHOD = "method"
+    PATH = "path"
+
+    @property
+    def type(self) -> type[str | float | datetime]:
+        """The type its values must have; a float takes an int too."""
+        match self:
+            case Field.STATUS_CODE:
+                return int
+            case Field.DURATION:
+                return float
+            case Field.CREATED_AT:
+                return datetime
+            case Field.PHASE | Field.TRIGGER | Field.DEPLOYMENT | Field.METHOD | Field.PATH:
+                return str
+
+
+class Comparison(StrEnum):
+    """How a field is compared; with several values EQUAL means one of them and NOT_EQUAL none of them."""
+
+    EQUAL = "equal"
+    NOT_EQUAL = "notEqual"
+    LESS = "lessThan"
+    LESS_EQUAL = "lessThanEqual"
+    GREATER = "greaterThan"
+    GREATER_EQUAL = "greaterThanEqual"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One condition on a list; all of a query's filters must hold.
+
+    Raises:
+        ValueError: when a value cannot be compared with the field; the message is fit for the caller.
+    """
+
+    field: Field
+    comparison: Comparison
+    values: tuple[str | float | datetime, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError(f"{self.field}: needs at least one value")
+        several = self.comparison in {Comparison.EQUAL, Comparison.NOT_EQUAL}
+        if len(self.values) > 1 and not several:
+            raise ValueError(f"{self.field}: {self.comparison} takes one value")
+        for value in self.values:
+            self._check(value)
+
+    def _check(self, value: str | float | datetime) -> None:
+        wanted = self.field.type
+        fits = isinstance(value, (int, float) if wanted is float else wanted) and not isinstance(value, bool)
+        if not fits:
+            raise ValueError(f"{self.field}: {value!r} is not a {wanted.__name__}")
+        if isinstance(value, int) and not -_INT32 <= value < _INT32:
+            raise ValueError(f"{self.field}: {value} is out of range")
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise ValueError(f"{self.field}: {value} has no time zone")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionQuery:
+    """Which executions of one function to list, and which page of them.
+
+    The order is that of acceptance (`created_at`, then id).
+    """
+
+    namespace: str
+    function_uid: str
+    filters: tuple[Filter, ...] = ()
+    reader: str | None = None
+    """Id of the user asking: only executions with `read("user:<id>")` are seen. None: all (keys, in-cluster)."""
+    limit: int = 25
+    offset: int = 0
+    after: str | None = None
+    """Id of the execution before the first one wanted, in the order asked for."""
+    before: str | None = None
+    """Id of the execution behind the last one wanted; not together with `after`."""
+    descending: bool = True
+    """Newest first."""
+    output_limit: int | None = None
+    """Characters after which response, stdout and stderr are cut (a page of whole ones may be 300 MB); None: whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionPage:
+    """A page of a list."""
+
+    executions: tuple[ExecutionRecord, ...]
+    total: int
+    """How many match in all pages, counted up to MAX_TOTAL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An execution reached a phase. Only the newest change of each execution is in the feed."""
+
+    sequence: int
+    namespace: str
+    function: str
+    function_uid: str
+    execution: str
+    origin: Origin
+    phase: ExecutionPhase
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Changes in order, and where to go on."""
+
+    next: int
+    """The `after` of the next read."""
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A tick of a schedule that was accepted."""
+
+    scheduled_at: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageHour:
+    """What one function did in one hour (UTC), by the time its executions finished."""
+
+    function_uid: str
+    hour: datetime
+    """Start of the hour."""
+    completed: int
+    failed: int
+    compute_ms: int
+    """Sum of the functions' own run times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaped:
+    """What became of executions whose lease ran out."""
+
+    requeued: int = 0
+    """Not begun: wait again."""
+    retried: int = 0
+    """Begun, attempts left: wait again."""
+    lost: int = 0
+    """Begun, no attempt left: failed with reason ExecutorLost."""
