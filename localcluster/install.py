@@ -1,11 +1,14 @@
 """appfn on a cluster: its images, its manifests, its processes ready."""
 
+import json
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import binaries
+from localcluster.archive import full_reference
+from localcluster.environment import build_environment
 from localcluster.errors import ClusterError
 from localcluster.providers import Cluster
 from localcluster.steps import step
@@ -13,6 +16,8 @@ from localcluster.steps import step
 ROOT = Path(__file__).parents[1]
 SYSTEM = "appfn-system"
 VERSION = "0.1.0"
+KINDS = ("functions", "deployments", "executions", "runtimes")
+WORKLOADS = ("statefulset/appfn-shim", "deployment/appfn-operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +61,37 @@ def install(cluster: Cluster) -> Kubectl:
     """Bring appfn onto the cluster, or up to date there."""
     builder = cluster.builder()
     for image in IMAGES:
-        builder.build(image.tag, image.folder / "Dockerfile", image.folder)
-    renewed = [image.tag for image in IMAGES if cluster.load(image.tag)]
+        builder.build(image.tag, image.folder / "Dockerfile", image.folder, force=False)
+        cluster.load(image.tag)
     kubectl = Kubectl(binaries.kubectl(), cluster.kubeconfig)
     with step("custom resources, operator, shim"):
-        _apply(kubectl, restart=IMAGES[0].tag in renewed)
+        _apply(kubectl, image_id=builder.image_id(full_reference(IMAGES[0].tag)))
     return kubectl
 
 
-def _apply(kubectl: Kubectl, *, restart: bool) -> None:
-    existed = bool(kubectl("get", "namespace", SYSTEM, "--ignore-not-found", "-o", "name"))
+def _apply(kubectl: Kubectl, *, image_id: str) -> None:
     kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"), "-R")
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{kind}.appfn.dev" for kind in KINDS))
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests" / "local"))
-    workloads = ("statefulset/appfn-shim", "deployment/appfn-operator")
-    if existed and restart:
-        kubectl("-n", SYSTEM, "rollout", "restart", *workloads)
-    for workload in workloads:
+    # The tag stays the same while the code changes: what makes the pods new is the image's id on their template.
+    template = {"spec": {"template": {"metadata": {"annotations": {"appfn.dev/image-id": image_id}}}}}
+    for workload in WORKLOADS:
+        kubectl("-n", SYSTEM, "patch", workload, "--type=merge", "-p", json.dumps(template))
+    for workload in WORKLOADS:
         kubectl(
             "-n", SYSTEM, "rollout", "status", workload, "--timeout=120s",
             remedy=f"look with kubectl -n {SYSTEM} describe pods",
         )  # fmt: skip
+
+
+def build_config_maps(namespace: str) -> list[dict[str, object]]:
+    """Return the ConfigMaps that lead builds in a project to this machine's package mirrors; none where it has none."""
+    environment = build_environment()
+    found = {"appfn-build-env": environment.variables}
+    if environment.authorities is not None:
+        found["appfn-build-ca"] = {"ca-certificates.crt": environment.authorities}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}
+        for name, data in found.items()
+        if data
+    ]

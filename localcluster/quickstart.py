@@ -4,9 +4,8 @@ import json
 import time
 from pathlib import Path
 
-from localcluster.buildenv import project_config_maps
 from localcluster.errors import ClusterError
-from localcluster.install import ROOT, SYSTEM, Kubectl, install
+from localcluster.install import ROOT, SYSTEM, Kubectl, build_config_maps, install
 from localcluster.providers import Cluster
 from localcluster.steps import step
 
@@ -30,7 +29,7 @@ def quickstart(cluster: Cluster) -> None:
 def _samples(kubectl: Kubectl) -> None:
     samples = ROOT / "manifests" / "samples"
     kubectl("apply", "--server-side", "-f", str(samples / "namespace.yaml"))
-    for manifest in project_config_maps(PROJECT):
+    for manifest in build_config_maps(PROJECT):
         kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(manifest))
     kubectl("apply", "--server-side", "-k", str(samples))
     for name in SAMPLES:

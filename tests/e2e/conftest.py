@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from localcluster.buildenv import project_config_maps
 
+from localcluster.install import build_config_maps
 from support.appwrite import Appwrite
 from support.e2e import ROOT, deployment, function, make_key
 from support.kubectl import Json, Kubectl
@@ -41,7 +41,7 @@ def project(admin: Kubectl) -> Iterator[Kubectl]:
     admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     inside = admin.within(name)
     inside("apply", "-k", str(ROOT / "manifests" / "project"))
-    for manifest in project_config_maps(name):
+    for manifest in build_config_maps(name):
         inside.apply(manifest)
     yield inside
     admin("delete", "namespace", name, "--wait=false")

@@ -27,7 +27,7 @@ def main(req, res):
 
 def kill(system: Kubectl, app: str) -> None:
     """SIGKILL without grace, as a node's death would."""
-    system("delete", "pod", "-l", f"app.kubernetes.io/component={app}", "--grace-period=0", "--force", "--wait=false")
+    system("delete", "pod", "-l", f"app.kubernetes.io/name=appfn-{app}", "--grace-period=0", "--force", "--wait=false")
 
 
 @pytest.fixture(scope="module")
