@@ -1,0 +1,5 @@
+"""The agent: the part of appfn inside runtime pods and build Jobs, on the standard library alone.
+
+`serve` takes code into a runtime pod, `fetch` and `upload` stand before and after a build command. Every subcommand
+imports only what it needs, as a runtime pod waits for it to start.
+"""
