@@ -12,7 +12,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,8 +72,10 @@ class StoredArtifact:
 
 
 class ArtifactStore:
-    """Content-addressed files per namespace. Every method may raise ArtifactAddressError, and TransientError when the
-    backend fails."""
+    """Content-addressed files per namespace.
+
+    Every method may raise ArtifactAddressError, and TransientError when the backend fails.
+    """
 
     def __init__(self, store: ObjectStore, spool: Path) -> None:
         self._store = store
@@ -270,7 +272,7 @@ async def _stream(result: obstore.GetResult, digest: str) -> AsyncIterator[bytes
 
 
 @contextlib.contextmanager
-def _errors(what: str) -> contextlib.AbstractContextManager[None]:
+def _errors(what: str) -> Iterator[None]:
     """Turn obstore's errors into ours."""
     try:
         yield

@@ -1,15 +1,34 @@
 """The execution store: queue, results, history, change feed and usage, in SQLite or PostgreSQL."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Self
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from appfn.api.execution import ExecutionPhase
 from appfn.api.function import ExecutionCounts
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin, Outcome
+from appfn.store import queries
+from appfn.store.claims import MAX_CLAIM, Claim, is_anything_claimable
+from appfn.store.commit import GroupCommit, Transaction
+from appfn.store.database import Database, database_errors, open_database
+from appfn.store.intake import Accept, Hold, Record
+from appfn.store.leases import Begin, Finish, Reap, Release, Renew
 from appfn.store.model import ChangePage, ExecutionPage, ExecutionQuery, Reaped, Tick, UsageHour
+from appfn.store.retention import DeleteFinished, Purge
+from appfn.store.rows import clean, record_of, row_of_record
+from appfn.store.signals import Bell, wait_event
 
 MIRRORED_ORIGINS = (Origin.API, Origin.SCHEDULE, Origin.EVENT)
+
+_POLL = 1.0
+"""Seconds between two looks for changes of other replicas."""
+_CLAIM_ROUNDS = 3
+_PURGE_BATCH = 500
 
 
 class ExecutionStore:
@@ -23,6 +42,14 @@ class ExecutionStore:
     stderr are cut to MAX_OUTPUT bytes. A request's `jwt` is given to `claim` alone and erased when the execution ends.
     """
 
+    def __init__(self, database: Database, *, now: Callable[[], datetime], flush_seconds: float) -> None:
+        self._database = database
+        self._now = now
+        self._commits = GroupCommit(database, now=now, delay=flush_seconds, committed=self._committed)
+        self._changed = Bell()
+        self._claimable = asyncio.Event()
+        self._turn = ""
+
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, now: Callable[[], datetime], flush_seconds: float = 0.05) -> AsyncIterator[Self]:
@@ -31,13 +58,28 @@ class ExecutionStore:
         Raises:
             ConfigError: when the URL is of another database, or the schema of a newer appfn.
         """
-        raise NotImplementedError
-        yield
+        async with open_database(url) as database:
+            store = cls(database, now=now, flush_seconds=flush_seconds)
+            commits = asyncio.create_task(store._commits.run(), name="group commit")
+            try:
+                yield store
+            finally:
+                await store._commits.close(commits)
 
     # ------------------------------------------------------------------ accept and record
 
-    async def accept(self, request: ExecutionRequest, *, queue_limit: int) -> tuple[ExecutionRecord, bool]:
+    async def accept(
+        self,
+        request: ExecutionRequest,
+        *,
+        queue_limit: int,
+        worker: str | None = None,
+        lease_seconds: float = 0.0,
+    ) -> tuple[ExecutionRecord, bool]:
         """Store an execution to be run (phase waiting); durable when this returns.
+
+        With a `worker` it is that worker's at once, as if claimed, and the queue's limit does not count: so a sync
+        execution with an idempotency key is known before it runs.
 
         Returns:
             The record, and True where it is new. False: the idempotency key (kept 24 h) or the id was seen before
@@ -47,7 +89,8 @@ class ExecutionStore:
             IdempotencyError: the key, or the id, was used with another body.
             QueueFullError: `queue_limit` executions of the function wait already; nothing was accepted.
         """
-        raise NotImplementedError
+        hold = None if worker is None else Hold(worker, lease_seconds)
+        return await self._commits.submit(Accept(request, queue_limit, hold))
 
     async def record(self, record: ExecutionRecord) -> None:
         """Store a finished execution that was never queued (sync); returns at once, durable within `flush_seconds`.
@@ -57,11 +100,13 @@ class ExecutionStore:
         Raises:
             TransientError: the buffer stayed full for 10 s because the database does not answer.
         """
-        raise NotImplementedError
+        if not record.phase.terminal or record.outcome is None:
+            raise ValueError("only an execution that has ended can be recorded")
+        await self._commits.defer(Record(record))
 
     async def flush(self) -> None:
         """Return when everything given to `record` before is durable."""
-        raise NotImplementedError
+        await self._commits.flush()
 
     # ------------------------------------------------------------------ work
 
@@ -81,14 +126,35 @@ class ExecutionStore:
             lease_seconds: how long they are the worker's without `renew`.
             free: most to take of a function (by uid); functions not named have no cap of their own.
         """
-        raise NotImplementedError
+        # Cleared before the look, so that what comes during it is not missed.
+        self._claimable.clear()
+        records: list[ExecutionRecord] = []
+        for _ in range(_CLAIM_ROUNDS):
+            async with self._reading() as connection:
+                if not await is_anything_claimable(connection, self._now()):
+                    break
+            claim = Claim(
+                worker=worker,
+                limit=min(limit - len(records), MAX_CLAIM),
+                lease_seconds=lease_seconds,
+                after=self._turn,
+                free=_left(free or {}, records),
+            )
+            claimed = await self._commits.submit(claim)
+            self._turn = claimed.last_function or self._turn
+            records += claimed.records
+            if len(records) >= limit or not claimed.contended:
+                break
+        if len(records) >= limit:
+            self._claimable.set()
+        return records
 
     async def wait_claimable(self, *, within: float) -> bool:
         """Wait until `claim` may find something; False when `within` seconds passed without a sign.
 
         Signs come from this process only: claim after a False too, for what other replicas accepted or left.
         """
-        raise NotImplementedError
+        return await wait_event(self._claimable, within)
 
     async def begin(self, execution_id: str, worker: str, *, deployment: str = "") -> int | None:
         """Mark durably that the code of a claimed execution is about to be started (phase processing).
@@ -96,7 +162,7 @@ class ExecutionStore:
         Returns:
             The number of this attempt, counted from 1. None: the lease is lost, the code must not be started.
         """
-        raise NotImplementedError
+        return await self._commits.submit(Begin(execution_id, worker, deployment))
 
     async def finish(
         self,
@@ -115,7 +181,9 @@ class ExecutionStore:
         Returns:
             False: the execution is not the worker's any more (lease lost, or purged); the outcome was not stored.
         """
-        raise NotImplementedError
+        if not outcome.phase.terminal:
+            raise ValueError("an outcome is completed or failed")
+        return await self._commits.submit(Finish(execution_id, worker, attempt, outcome, deployment))
 
     async def release(self, execution_id: str, worker: str, *, delay: float = 0.0) -> bool:
         """Give a claimed execution that was not begun back to the queue, to be claimed again after `delay` seconds.
@@ -123,7 +191,7 @@ class ExecutionStore:
         Returns:
             False: it was not the worker's (any more), or it has begun.
         """
-        raise NotImplementedError
+        return await self._commits.submit(Release(execution_id, worker, delay))
 
     async def renew(self, worker: str, execution_ids: Collection[str], *, lease_seconds: float) -> frozenset[str]:
         """Extend the worker's leases on executions it has in hand, to `lease_seconds` from now.
@@ -131,17 +199,26 @@ class ExecutionStore:
         Returns:
             Those that still are the worker's; work on others is to be given up.
         """
-        raise NotImplementedError
+        if not execution_ids:
+            return frozenset()
+        return await self._commits.submit(Renew(worker, frozenset(execution_ids), lease_seconds))
 
     async def reap(self) -> Reaped:
         """Take executions from workers whose leases ran out: see `Reaped`. Any replica may call it at any time."""
-        raise NotImplementedError
+        async with self._reading() as connection:
+            if not await queries.is_lease_over(connection, self._now()):
+                return Reaped()
+        return await self._commits.submit(Reap())
 
     # ------------------------------------------------------------------ reads
 
     async def get(self, namespace: str, execution_id: str) -> ExecutionRecord | None:
         """Return an execution of a namespace; None where there is none."""
-        raise NotImplementedError
+        written_soon = self._commits.deferred(execution_id)
+        if isinstance(written_soon, Record) and written_soon.record.request.namespace == namespace:
+            return record_of(row_of_record(written_soon.record, sequence=0))
+        async with self._reading() as connection:
+            return await queries.get(connection, namespace, clean(execution_id))
 
     async def list(self, query: ExecutionQuery) -> ExecutionPage:
         """Return a page of a function's executions.
@@ -149,7 +226,9 @@ class ExecutionStore:
         Raises:
             CursorError: `after` or `before` names no execution of the function.
         """
-        raise NotImplementedError
+        await self.flush()
+        async with self._reading() as connection:
+            return await queries.page(connection, query)
 
     async def recent(
         self,
@@ -164,15 +243,21 @@ class ExecutionStore:
 
         By default without those that came from an Execution resource, as they are shown by it.
         """
-        raise NotImplementedError
+        await self.flush()
+        limits = {ExecutionPhase.COMPLETED: completed, ExecutionPhase.FAILED: failed}
+        async with self._reading() as connection:
+            return await queries.recent(connection, namespace, function_uid, limits=limits, origins=origins)
 
     async def counts(self, function_uid: str) -> ExecutionCounts:
         """Return how many executions the function ever had; retention does not lower it."""
-        raise NotImplementedError
+        await self.flush()
+        async with self._reading() as connection:
+            return await queries.counts(connection, function_uid)
 
     async def ticks(self, function_uid: str, *, since: datetime, limit: int = 10_000) -> Sequence[Tick]:
         """Return the schedule's ticks accepted for times from `since` on, in order of scheduled time."""
-        raise NotImplementedError
+        async with self._reading() as connection:
+            return await queries.ticks(connection, function_uid, since=since, limit=limit)
 
     async def usage(
         self,
@@ -183,7 +268,9 @@ class ExecutionStore:
         function_uid: str | None = None,
     ) -> Sequence[UsageHour]:
         """Return the hours from `since` up to `until` in which something finished, of one function or of all."""
-        raise NotImplementedError
+        await self.flush()
+        async with self._reading() as connection:
+            return await queries.usage(connection, namespace, since=since, until=until, function_uid=function_uid)
 
     # ------------------------------------------------------------------ change feed
 
@@ -193,14 +280,25 @@ class ExecutionStore:
         About `limit` changes: those of one commit are never parted. -1: no changes, `next` is the present end.
         A `next` below `after` means that the database was replaced: start anew.
         """
-        raise NotImplementedError
+        async with self._reading() as connection:
+            return await queries.changes(connection, after, limit=limit)
 
     async def wait_change(self, after: int, *, within: float) -> bool:
         """Wait until `changes(after)` has something; False when `within` seconds passed.
 
         At once for changes of this process, within a second for those of other replicas.
         """
-        raise NotImplementedError
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        while True:
+            ring = self._changed.next_ring
+            async with self._reading() as connection:
+                if await queries.feed_end(connection) != after:
+                    return True
+            left = deadline - loop.time()
+            if left <= 0:
+                return False
+            await wait_event(ring, min(left, _POLL))
 
     # ------------------------------------------------------------------ housekeeping
 
@@ -212,8 +310,28 @@ class ExecutionStore:
         Returns:
             How many executions were deleted; call again while it is `batch`.
         """
-        raise NotImplementedError
+        return await self._commits.submit(DeleteFinished(moment, batch))
 
     async def purge_function(self, function_uid: str) -> None:
         """Delete all that is known of a function: executions in any phase, keys, counts, usage."""
-        raise NotImplementedError
+        await self.flush()
+        while await self._commits.submit(Purge(function_uid, _PURGE_BATCH)) == _PURGE_BATCH:
+            pass
+
+    def _committed(self, tx: Transaction) -> None:
+        if tx.sequence:
+            self._changed.ring()
+        if tx.queued:
+            self._claimable.set()
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        with database_errors():
+            async with self._database.reader.connect() as connection:
+                yield connection
+
+
+def _left(free: Mapping[str, int], taken: Iterable[ExecutionRecord]) -> dict[str, int]:
+    """Return the caps that remain when these are taken."""
+    counts = Counter(record.request.function_uid for record in taken)
+    return {uid: cap - counts[uid] for uid, cap in free.items()}

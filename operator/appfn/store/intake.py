@@ -1,0 +1,231 @@
+"""How executions come in: accepted to be run, or recorded when they have run."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Self
+
+from sqlalchemy import func, insert, select, tuple_
+
+from appfn.core.records import ExecutionRecord, ExecutionRequest
+from appfn.errors import AppfnError, IdempotencyError, QueueFullError
+from appfn.store.commit import Deferred, Operation, Transaction
+from appfn.store.rows import Row, Stored, clean, mappings, record_of, row_of_record, row_of_request
+from appfn.store.schema import EXECUTIONS, IDEMPOTENCY, IS_WAITING
+from appfn.store.tallies import Tallies, upsert
+
+KEY_LIFETIME = timedelta(hours=24)
+_RETRY_AFTER = 1.0
+_OVERHEAD = 1024
+"""Bytes of a record besides its long texts, roughly."""
+
+_c = EXECUTIONS.c
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Who gets an accepted execution at once, instead of the queue."""
+
+    worker: str
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Operation[tuple[ExecutionRecord, bool]]):
+    """Store an execution to be run."""
+
+    request: ExecutionRequest
+    queue_limit: int
+    hold: Hold | None = None
+
+    @classmethod
+    async def apply(
+        cls,
+        tx: Transaction,
+        operations: Sequence[Self],
+    ) -> Sequence[tuple[ExecutionRecord, bool] | AppfnError]:
+        """See `Operation`. The feed's lock makes it exact: nobody else accepts between the looks and the writes."""
+        requests = [operation.request for operation in operations]
+        keys = await _keys(tx, requests)
+        ids = {clean(request.id) for request in requests} | {key["execution_id"] for key in keys.values()}
+        known = await _rows(tx, ids)
+        intake = _Intake(tx, keys=keys, rows=known, waiting=await _waiting(tx, requests))
+        answers = [intake.accept(operation) for operation in operations]
+        await intake.write()
+        return answers
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Deferred):
+    """Store an execution that has ended and never waited."""
+
+    record: ExecutionRecord
+
+    @property
+    def key(self) -> str:
+        """The execution's id."""
+        return self.record.id
+
+    @property
+    def size(self) -> int:
+        """See `Deferred`."""
+        outcome, request = self.record.outcome, self.record.request
+        assert outcome is not None
+        texts = (outcome.response, outcome.stdout, outcome.stderr, request.data, request.event_data)
+        return _OVERHEAD + sum(map(len, texts))
+
+    @classmethod
+    async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[None]:
+        """See `Operation`; a record that is there already stays as it is."""
+        found = await tx.connection.execute(select(_c.id).where(_c.id.in_([clean(item.key) for item in operations])))
+        there = set(found.scalars())
+        rows = [row_of_record(item.record, sequence=tx.sequence) for item in operations]
+        fresh = {row["id"]: row for row in rows if row["id"] not in there}
+        if fresh:
+            await tx.connection.execute(insert(EXECUTIONS), list(fresh.values()))
+            await _tally(tx, operations, fresh)
+        return [None] * len(operations)
+
+
+@dataclass(slots=True)
+class _Intake:
+    """The decisions about a batch of requests, and what they leave to be written."""
+
+    tx: Transaction
+    keys: dict[tuple[str, str], Stored]
+    rows: dict[str, Stored]
+    waiting: Counter[str]
+    new_rows: list[Row] = field(default_factory=list)
+    new_keys: list[Row] = field(default_factory=list)
+
+    def accept(self, operation: Accept) -> tuple[ExecutionRecord, bool] | AppfnError:
+        request = operation.request
+        earlier = self._earlier(request)
+        if earlier is not None:
+            if not _same(earlier, request):
+                return IdempotencyError("the idempotency key was used with another request before")
+            return record_of(earlier), False
+        if operation.hold is None and self.waiting[request.function_uid] >= operation.queue_limit:
+            return QueueFullError(
+                f"{operation.queue_limit} executions of function {request.function!r} wait already",
+                retry_after=_RETRY_AFTER,
+            )
+        return record_of(self._add(operation)), True
+
+    def _earlier(self, request: ExecutionRequest) -> Stored | None:
+        if request.idempotency_key is not None:
+            key = self.keys.get((request.namespace, clean(request.idempotency_key)))
+            if key is not None and key["execution_id"] in self.rows:
+                return self.rows[key["execution_id"]]
+        return self.rows.get(clean(request.id))
+
+    def _add(self, operation: Accept) -> Row:
+        request = operation.request
+        row = _DEFAULTS | row_of_request(request, now=self.tx.now, sequence=self.tx.sequence)
+        if operation.hold is None:
+            self.waiting[request.function_uid] += 1
+            self.tx.queued = True
+        else:
+            row["worker"] = operation.hold.worker
+            row["lease_until"] = self.tx.now + timedelta(seconds=operation.hold.lease_seconds)
+        self.new_rows.append(row)
+        self.rows[row["id"]] = row
+        if row["idempotency_key"] is not None:
+            self._add_key(row)
+        return row
+
+    def _add_key(self, row: Row) -> None:
+        key = {
+            "namespace": row["namespace"],
+            "key": row["idempotency_key"],
+            "function_uid": row["function_uid"],
+            "execution_id": row["id"],
+            "body_hash": row["body_hash"],
+            "expires_at": self.tx.now + KEY_LIFETIME,
+        }
+        self.new_keys.append(key)
+        self.keys[row["namespace"], row["idempotency_key"]] = key
+
+    async def write(self) -> None:
+        if not self.new_rows:
+            return
+        await self.tx.connection.execute(insert(EXECUTIONS), self.new_rows)
+        if self.new_keys:
+            await self.tx.connection.execute(_remember_key(self.tx), self.new_keys)
+        tallies = Tallies()
+        for row in self.new_rows:
+            tallies.accepted(row["function_uid"])
+        await tallies.write(self.tx)
+
+
+_DEFAULTS: Row = {
+    "status_code": 0,
+    "attempt": 0,
+    "started_at": None,
+    "finished_at": None,
+    "worker": None,
+    "lease_until": None,
+    "deployment": "",
+}
+
+
+def _same(earlier: Stored, request: ExecutionRequest) -> bool:
+    """Tell whether a request repeats an earlier one; an id alone proves nothing to another function or tenant."""
+    asked = (request.namespace, request.function_uid, request.body_hash)
+    return (earlier["namespace"], earlier["function_uid"], earlier["body_hash"]) == asked
+
+
+async def _keys(tx: Transaction, requests: Sequence[ExecutionRequest]) -> dict[tuple[str, str], Stored]:
+    wanted = {
+        (request.namespace, clean(request.idempotency_key))
+        for request in requests
+        if request.idempotency_key is not None
+    }
+    if not wanted:
+        return {}
+    k = IDEMPOTENCY.c
+    statement = select(IDEMPOTENCY).where(tuple_(k.namespace, k.key).in_(wanted), k.expires_at > tx.now)
+    return {(row["namespace"], row["key"]): row for row in mappings(await tx.connection.execute(statement))}
+
+
+async def _rows(tx: Transaction, ids: Collection[str]) -> dict[str, Stored]:
+    found = await tx.connection.execute(select(EXECUTIONS).where(_c.id.in_(ids)))
+    return {row["id"]: row for row in mappings(found)}
+
+
+async def _waiting(tx: Transaction, requests: Sequence[ExecutionRequest]) -> Counter[str]:
+    uids = {request.function_uid for request in requests}
+    statement = (
+        select(_c.function_uid, func.count().label("waiting"))
+        .where(IS_WAITING, _c.function_uid.in_(uids))
+        .group_by(_c.function_uid)
+    )
+    return Counter({row.function_uid: row.waiting for row in await tx.connection.execute(statement)})
+
+
+def _remember_key(tx: Transaction) -> Any:
+    statement = upsert(tx, IDEMPOTENCY)
+    changed = {name: statement.excluded[name] for name in ("function_uid", "execution_id", "body_hash", "expires_at")}
+    return statement.on_conflict_do_update(index_elements=["namespace", "key"], set_=changed)
+
+
+async def _tally(tx: Transaction, operations: Sequence[Record], fresh: Mapping[str, Row]) -> None:
+    tallies = Tallies()
+    counted: set[str] = set()
+    for operation in operations:
+        record = operation.record
+        row = fresh.get(clean(record.id))
+        if row is None or row["id"] in counted:
+            continue
+        counted.add(row["id"])
+        assert record.outcome is not None
+        tallies.accepted(record.request.function_uid)
+        tallies.ended(
+            record.request.namespace,
+            record.request.function_uid,
+            phase=record.outcome.phase,
+            at=row["finished_at"],
+            duration=record.outcome.duration,
+        )
+    await tallies.write(tx)

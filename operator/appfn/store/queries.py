@@ -1,0 +1,229 @@
+"""Reads. Each function runs its statements on a connection that is given to it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from appfn.api.execution import ExecutionPhase
+from appfn.api.function import ExecutionCounts
+from appfn.core.records import ExecutionRecord, Origin
+from appfn.store.model import (
+    MAX_TOTAL,
+    Change,
+    ChangePage,
+    Comparison,
+    CursorError,
+    ExecutionPage,
+    ExecutionQuery,
+    Field,
+    Filter,
+    Tick,
+    UsageHour,
+)
+from appfn.store.rows import mappings, record_of
+from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, USAGE
+
+_c = EXECUTIONS.c
+_OUTPUTS = ("response", "stdout", "stderr")
+_FIELDS: Mapping[Field, ColumnElement[Any]] = {
+    Field.PHASE: _c.phase,
+    Field.TRIGGER: _c.trigger,
+    Field.STATUS_CODE: _c.status_code,
+    Field.DURATION: _c.duration,
+    Field.CREATED_AT: _c.created_at,
+    Field.DEPLOYMENT: _c.deployment,
+    Field.METHOD: _c.method,
+    Field.PATH: _c.path,
+}
+
+
+async def get(connection: AsyncConnection, namespace: str, execution_id: str) -> ExecutionRecord | None:
+    """See `ExecutionStore.get`."""
+    statement = select(EXECUTIONS).where(_c.id == execution_id, _c.namespace == namespace)
+    rows = mappings(await connection.execute(statement))
+    return record_of(rows[0]) if rows else None
+
+
+async def page(connection: AsyncConnection, query: ExecutionQuery) -> ExecutionPage:
+    """See `ExecutionStore.list`."""
+    # A page before a cursor is read backwards from it.
+    descending = query.descending != (query.before is not None)
+    statement = listing(query, descending=descending)
+    cursor = query.after or query.before
+    if cursor is not None:
+        statement = statement.where(await _behind(connection, query, cursor, descending=descending))
+    rows = mappings(await connection.execute(statement))
+    if query.before is not None:
+        rows = rows[::-1]
+    total = await connection.execute(counting(query))
+    return ExecutionPage(tuple(record_of(row) for row in rows), total.scalar_one())
+
+
+def listing(query: ExecutionQuery, *, descending: bool) -> Select[Any]:
+    """Return the statement of a page, without its cursor."""
+    columns: list[ColumnElement[Any]] = [
+        func.substr(column, 1, query.output_limit).label(column.name)
+        if query.output_limit is not None and column.name in _OUTPUTS
+        else column
+        for column in EXECUTIONS.columns
+    ]
+    order = [column.desc() if descending else column.asc() for column in (_c.created_at, _c.id)]
+    return select(*columns).where(_matches(query)).order_by(*order).limit(query.limit).offset(query.offset)
+
+
+def counting(query: ExecutionQuery) -> Select[int]:
+    """Return the statement that counts all pages, as far as MAX_TOTAL."""
+    some = select(_c.id).where(_matches(query)).limit(MAX_TOTAL).subquery()
+    return select(func.count()).select_from(some)
+
+
+async def recent(
+    connection: AsyncConnection,
+    namespace: str,
+    function_uid: str,
+    *,
+    limits: Mapping[ExecutionPhase, int],
+    origins: Collection[Origin],
+) -> Sequence[ExecutionRecord]:
+    """See `ExecutionStore.recent`."""
+    found: list[ExecutionRecord] = []
+    for phase, limit in limits.items():
+        statement = (
+            select(EXECUTIONS)
+            .where(
+                _c.function_uid == function_uid,
+                _c.namespace == namespace,
+                _c.phase == phase.value,
+                _c.origin.in_(sorted(origins)),
+            )
+            .order_by(_c.created_at.desc(), _c.id.desc())
+            .limit(limit)
+        )
+        found += [record_of(row) for row in mappings(await connection.execute(statement))]
+    return sorted(found, key=attrgetter("created_at", "id"), reverse=True)
+
+
+async def counts(connection: AsyncConnection, function_uid: str) -> ExecutionCounts:
+    """See `ExecutionStore.counts`."""
+    statement = select(COUNTS.c.total, COUNTS.c.completed, COUNTS.c.failed).where(COUNTS.c.function_uid == function_uid)
+    rows = mappings(await connection.execute(statement))
+    return ExecutionCounts(**rows[0]) if rows else ExecutionCounts()
+
+
+async def ticks(connection: AsyncConnection, function_uid: str, *, since: datetime, limit: int) -> Sequence[Tick]:
+    """See `ExecutionStore.ticks`."""
+    statement = (
+        select(_c.scheduled_at, _c.created_at)
+        .where(_c.function_uid == function_uid, _c.scheduled_at >= since)
+        .order_by(_c.scheduled_at)
+        .limit(limit)
+    )
+    return [Tick(scheduled, created) for scheduled, created in await connection.execute(statement)]
+
+
+async def usage(
+    connection: AsyncConnection,
+    namespace: str,
+    *,
+    since: datetime,
+    until: datetime,
+    function_uid: str | None,
+) -> Sequence[UsageHour]:
+    """See `ExecutionStore.usage`."""
+    u = USAGE.c
+    statement = select(u.function_uid, u.hour, u.completed, u.failed, u.compute_ms).where(
+        u.namespace == namespace,
+        u.hour >= since,
+        u.hour < until,
+    )
+    if function_uid is not None:
+        statement = statement.where(u.function_uid == function_uid)
+    rows = mappings(await connection.execute(statement.order_by(u.hour, u.function_uid)))
+    return [UsageHour(**row) for row in rows]
+
+
+async def feed_end(connection: AsyncConnection) -> int:
+    """Return the number of the last commit in the feed."""
+    return int((await connection.execute(select(FEED.c.sequence))).scalar_one())
+
+
+async def changes(connection: AsyncConnection, after: int, *, limit: int) -> ChangePage:
+    """See `ExecutionStore.changes`."""
+    # The end first: a commit between the two reads is then in both or comes with the next page.
+    end = await feed_end(connection)
+    if after < 0 or after >= end:
+        return ChangePage(end, ())
+    behind = select(_c.sequence).where(_c.sequence > after).order_by(_c.sequence).limit(limit).subquery()
+    last = select(func.max(behind.c.sequence)).scalar_subquery()
+    statement = (
+        select(_c.sequence, _c.namespace, _c.function, _c.function_uid, _c.id, _c.origin, _c.phase)
+        .where(_c.sequence > after, _c.sequence <= last)
+        .order_by(_c.sequence)
+    )
+    found = tuple(
+        Change(
+            sequence=row.sequence,
+            namespace=row.namespace,
+            function=row.function,
+            function_uid=row.function_uid,
+            execution=row.id,
+            origin=Origin(row.origin),
+            phase=ExecutionPhase(row.phase),
+        )
+        for row in await connection.execute(statement)
+    )
+    # Without any: what changed behind `after` is deleted, up to the end that was read first.
+    return ChangePage(found[-1].sequence if found else end, found)
+
+
+async def is_lease_over(connection: AsyncConnection, now: datetime) -> bool:
+    """Tell whether a reap would find something."""
+    return (await connection.execute(select(_c.id).where(_c.lease_until <= now).limit(1))).first() is not None
+
+
+def _matches(query: ExecutionQuery) -> ColumnElement[bool]:
+    conditions = [_c.function_uid == query.function_uid, _c.namespace == query.namespace]
+    if query.reader is not None:
+        conditions += [_c.reader == query.reader, HAS_READER]
+    return and_(*conditions, *map(_condition, query.filters))
+
+
+def _condition(item: Filter) -> ColumnElement[bool]:
+    column, value = _FIELDS[item.field], item.values[0]
+    match item.comparison:
+        case Comparison.EQUAL:
+            return column.in_(item.values)
+        case Comparison.NOT_EQUAL:
+            return column.not_in(item.values)
+        case Comparison.LESS:
+            return column < value
+        case Comparison.LESS_EQUAL:
+            return column <= value
+        case Comparison.GREATER:
+            return column > value
+        case Comparison.GREATER_EQUAL:
+            return column >= value
+
+
+async def _behind(
+    connection: AsyncConnection,
+    query: ExecutionQuery,
+    cursor: str,
+    *,
+    descending: bool,
+) -> ColumnElement[bool]:
+    statement = select(_c.created_at).where(
+        _c.id == cursor,
+        _c.function_uid == query.function_uid,
+        _c.namespace == query.namespace,
+    )
+    at = (await connection.execute(statement)).scalar_one_or_none()
+    if at is None:
+        raise CursorError(f"execution {cursor!r} does not exist")
+    if descending:
+        return and_(_c.created_at <= at, or_(_c.created_at < at, _c.id < cursor))
+    return and_(_c.created_at >= at, or_(_c.created_at > at, _c.id > cursor))

@@ -1,0 +1,178 @@
+"""Records to rows and back; what the databases cannot hold is made fit here."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import CursorResult
+
+from appfn.api.execution import ExecutionPhase, Failure, PhaseTimes, Trigger
+from appfn.core.records import MAX_OUTPUT, ExecutionRecord, ExecutionRequest, Origin, Outcome
+
+Row = dict[str, Any]
+"""Values to be written, by column."""
+Stored = Mapping[str, Any]
+"""Values that were read, by column."""
+
+_UNFIT = re.compile("[\x00\ud800-\udfff]")
+_READER = re.compile(r'read\("user:([^"/]+)(?:/(?:un)?verified)?"\)')
+_MAX_UTF8 = 4
+
+
+def clean(text: str) -> str:
+    """Replace what PostgreSQL refuses in text (NUL) and no UTF-8 can hold (lone surrogates) by U+FFFD."""
+    return _UNFIT.sub("\ufffd", text)
+
+
+def cut(text: str) -> str:
+    """Return `clean(text)`, at most MAX_OUTPUT bytes of it."""
+    fit = clean(text)
+    if len(fit) * _MAX_UTF8 <= MAX_OUTPUT:
+        return fit
+    return fit.encode()[:MAX_OUTPUT].decode(errors="ignore")
+
+
+def mappings(result: CursorResult[*tuple[Any, ...]]) -> list[Stored]:
+    """Return all rows of a result."""
+    return cast("list[Stored]", result.mappings().all())
+
+
+def row_of_request(request: ExecutionRequest, *, now: datetime, sequence: int) -> Row:
+    """Return the row of a request that is accepted now."""
+    return _request_columns(request) | {
+        "jwt": clean(request.jwt),
+        "phase": ExecutionPhase.WAITING.value,
+        "sequence": sequence,
+        "created_at": now,
+        "updated_at": now,
+        "available_at": now,
+    }
+
+
+def row_of_record(record: ExecutionRecord, *, sequence: int) -> Row:
+    """Return the row of an execution that has ended."""
+    assert record.outcome is not None
+    return (
+        _request_columns(record.request)
+        | outcome_columns(record.outcome)
+        | {
+            "jwt": "",
+            "sequence": sequence,
+            "created_at": record.created_at,
+            "updated_at": record.updated_at,
+            "available_at": record.created_at,
+            "started_at": record.started_at,
+            "finished_at": record.finished_at or record.updated_at,
+            "deployment": clean(record.deployment),
+            "attempt": record.attempt,
+        }
+    )
+
+
+def outcome_columns(outcome: Outcome) -> Row:
+    """Return the columns that the end of an execution sets."""
+    return {
+        "phase": outcome.phase.value,
+        "status_code": outcome.status_code,
+        "response": cut(outcome.response),
+        "stdout": cut(outcome.stdout),
+        "stderr": cut(outcome.stderr),
+        "duration": outcome.duration,
+        "cold_start": outcome.cold_start,
+        "times": outcome.times.to_json(),
+        "failure": None if outcome.failure is None else _clean_texts(outcome.failure.to_json()),
+    }
+
+
+def record_of(row: Stored, *, secrets: bool = False) -> ExecutionRecord:
+    """Return the record of a row; its request has a `jwt` only with `secrets`."""
+    phase = ExecutionPhase(row["phase"])
+    return ExecutionRecord(
+        request=_request_of(row, jwt=row["jwt"] if secrets else ""),
+        phase=phase,
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        deployment=row["deployment"],
+        attempt=row["attempt"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        outcome=_outcome_of(row, phase) if phase.terminal else None,
+        sequence=row["sequence"],
+    )
+
+
+def _request_columns(request: ExecutionRequest) -> Row:
+    permissions = [clean(permission) for permission in request.permissions]
+    return {
+        "id": clean(request.id),
+        "namespace": request.namespace,
+        "function": request.function,
+        "function_uid": request.function_uid,
+        "origin": request.origin.value,
+        "trigger": request.trigger.value,
+        "max_attempts": request.max_attempts,
+        "scheduled_at": request.scheduled_at,
+        "user_id": clean(request.user_id),
+        "reader": _reader(permissions),
+        "event": clean(request.event),
+        "path": clean(request.path),
+        "method": clean(request.method),
+        "idempotency_key": None if request.idempotency_key is None else clean(request.idempotency_key),
+        "body_hash": request.body_hash,
+        "permissions": permissions,
+        "headers": _clean_texts(request.headers),
+        "data": clean(request.data),
+        "event_data": clean(request.event_data),
+    }
+
+
+def _reader(permissions: list[str]) -> str:
+    """Return the one user that may read the execution: Appwrite gives its caller, or nobody, the right."""
+    for permission in permissions:
+        match = _READER.fullmatch(permission)
+        if match:
+            return match.group(1)
+    return ""
+
+
+def _clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
+    return {clean(key): clean(value) for key, value in texts.items()}
+
+
+def _request_of(row: Stored, *, jwt: str) -> ExecutionRequest:
+    return ExecutionRequest(
+        id=row["id"],
+        namespace=row["namespace"],
+        function=row["function"],
+        function_uid=row["function_uid"],
+        origin=Origin(row["origin"]),
+        trigger=Trigger(row["trigger"]),
+        data=row["data"],
+        headers=row["headers"],
+        path=row["path"],
+        method=row["method"],
+        user_id=row["user_id"],
+        jwt=jwt,
+        event=row["event"],
+        event_data=row["event_data"],
+        permissions=tuple(row["permissions"]),
+        scheduled_at=row["scheduled_at"],
+        idempotency_key=row["idempotency_key"],
+        body_hash=row["body_hash"],
+        max_attempts=row["max_attempts"],
+    )
+
+
+def _outcome_of(row: Stored, phase: ExecutionPhase) -> Outcome:
+    return Outcome(
+        phase=phase,
+        status_code=row["status_code"],
+        response=row["response"],
+        stdout=row["stdout"],
+        stderr=row["stderr"],
+        duration=row["duration"],
+        cold_start=row["cold_start"],
+        times=PhaseTimes.model_validate(row["times"] or {}),
+        failure=None if row["failure"] is None else Failure.model_validate(row["failure"]),
+    )

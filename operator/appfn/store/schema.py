@@ -1,0 +1,193 @@
+"""Tables and indexes, and how a database comes to have them."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    insert,
+    inspect,
+    literal_column,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.types import TypeDecorator
+
+from appfn.errors import ConfigError
+
+Migration = Callable[[Connection], None]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LOCK = 0x6170_7066_6E
+"""Of PostgreSQL's advisory locks: replicas that start together make the schema one after the other."""
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment as microseconds since 1970: one meaning, order and precision in both databases."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002, D102 - inherited
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102 - inherited
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+METADATA = MetaData()
+
+EXECUTIONS = Table(
+    "executions",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("namespace", Text, nullable=False),
+    Column("function", Text, nullable=False),
+    Column("function_uid", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("status_code", Integer, nullable=False, default=0),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("max_attempts", Integer, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("available_at", Instant, nullable=False),
+    Column("scheduled_at", Instant),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    Column("worker", Text),
+    Column("lease_until", Instant),
+    Column("deployment", Text, nullable=False, default=""),
+    Column("user_id", Text, nullable=False),
+    Column("reader", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("body_hash", Text, nullable=False),
+    Column("duration", Float, nullable=False, default=0.0),
+    Column("cold_start", Boolean, nullable=False, default=False),
+    Column("times", JSON(none_as_null=True)),
+    Column("failure", JSON(none_as_null=True)),
+    Column("permissions", JSON, nullable=False),
+    Column("headers", JSON, nullable=False),
+    # The long ones last: SQLite reads a row from its start and stops at the last column asked for.
+    Column("jwt", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("event_data", Text, nullable=False),
+    Column("stdout", Text, nullable=False, default=""),
+    Column("stderr", Text, nullable=False, default=""),
+    Column("response", Text, nullable=False, default=""),
+)
+"""Each execution is one row. `worker` and `lease_until` are set from claim on, `worker` stays when it has ended."""
+
+_c = EXECUTIONS.c
+# Literals, as neither database uses a partial index for a condition with a parameter in it.
+IS_WAITING = _c.phase == literal_column("'waiting'")
+IS_CLAIMABLE = and_(IS_WAITING, _c.worker.is_(None))
+IS_LEASED = _c.lease_until.is_not(None)
+HAS_READER = _c.reader != literal_column("''")
+
+
+def _partial(name: str, *columns: Column[object], where: object) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+# The columns behind id let filters be judged without reading the rows.
+Index("executions_listing", _c.function_uid, _c.created_at, _c.id, _c.phase, _c.trigger, _c.status_code)
+Index("executions_by_phase", _c.function_uid, _c.phase, _c.created_at, _c.id)
+Index("executions_feed", _c.sequence)
+Index("executions_finished", _c.finished_at)
+_partial("executions_by_reader", _c.function_uid, _c.reader, _c.created_at, _c.id, where=HAS_READER)
+_partial("executions_waiting", _c.function_uid, where=IS_WAITING)
+_partial("executions_claimable", _c.function_uid, _c.available_at, _c.id, where=IS_CLAIMABLE)
+_partial("executions_leased", _c.lease_until, where=IS_LEASED)
+_partial("executions_ticks", _c.function_uid, _c.scheduled_at, where=_c.scheduled_at.is_not(None))
+
+IDEMPOTENCY = Table(
+    "idempotency",
+    METADATA,
+    Column("namespace", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("function_uid", Text, nullable=False, index=True),
+    Column("execution_id", Text, nullable=False),
+    Column("body_hash", Text, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+COUNTS = Table(
+    "counts",
+    METADATA,
+    Column("function_uid", Text, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+    Column("completed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+)
+"""Executions since a function was made."""
+
+USAGE = Table(
+    "usage",
+    METADATA,
+    Column("namespace", Text, primary_key=True),
+    Column("function_uid", Text, primary_key=True),
+    Column("hour", Instant, primary_key=True),
+    Column("completed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("compute_ms", BigInteger, nullable=False),
+    Index("usage_by_function", "function_uid"),
+    Index("usage_by_hour", "hour"),
+)
+
+FEED = Table("feed", METADATA, Column("sequence", BigInteger, nullable=False))
+"""One row: the number of the last commit that changed an execution's phase.
+
+Whoever commits such a change takes the row's lock first and holds it to the end of the transaction, in both databases.
+So numbers become visible in their order: no reader can see a number and later find a smaller one behind its back.
+"""
+
+SCHEMA_VERSION = Table("schema_version", METADATA, Column("version", Integer, nullable=False))
+
+MIGRATIONS: tuple[Migration, ...] = ()
+"""What takes a database of version n (counted from 1) to n + 1; a new database gets METADATA as it stands."""
+
+
+def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Make the schema, or bring it up to date, in the transaction under way.
+
+    Raises:
+        ConfigError: when the database is of a newer appfn.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    newest = 1 + len(migrations)
+    if not inspect(connection).has_table(SCHEMA_VERSION.name):
+        METADATA.create_all(connection)
+        connection.execute(insert(FEED).values(sequence=0))
+        connection.execute(insert(SCHEMA_VERSION).values(version=newest))
+        return
+    version = connection.execute(select(SCHEMA_VERSION.c.version)).scalar_one()
+    if version > newest:
+        raise ConfigError(
+            f"APPFN_DATABASE_URL: the database has schema version {version}, this appfn knows {newest}: "
+            "run the newer appfn again, or give it another database",
+        )
+    for migrate in migrations[version - 1 :]:
+        migrate(connection)
+    if version < newest:
+        connection.execute(update(SCHEMA_VERSION).values(version=newest))

@@ -1,0 +1,97 @@
+"""Counts since a function was made, and its usage by the hour: added to in the transaction of what they count."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from appfn.api.execution import ExecutionPhase
+from appfn.store.commit import Transaction
+from appfn.store.schema import COUNTS, USAGE
+
+
+@dataclass(slots=True)
+class _Count:
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class _Usage:
+    completed: int = 0
+    failed: int = 0
+    compute_ms: int = 0
+
+
+class Tallies:
+    """What one transaction adds."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[str, _Count] = defaultdict(_Count)
+        self._usage: defaultdict[tuple[str, str, datetime], _Usage] = defaultdict(_Usage)
+
+    def accepted(self, function_uid: str) -> None:
+        """Count one more execution."""
+        self._counts[function_uid].total += 1
+
+    def ended(
+        self,
+        namespace: str,
+        function_uid: str,
+        *,
+        phase: ExecutionPhase,
+        at: datetime,
+        duration: float,
+    ) -> None:
+        """Count the end of an execution whose function ran `duration` seconds."""
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        usage = self._usage[namespace, function_uid, hour]
+        usage.compute_ms += round(duration * 1000)
+        for tally in (self._counts[function_uid], usage):
+            if phase is ExecutionPhase.COMPLETED:
+                tally.completed += 1
+            else:
+                tally.failed += 1
+
+    async def write(self, tx: Transaction) -> None:
+        """Add it all; needs the feed's lock, which keeps transactions from waiting for each other crosswise."""
+        assert tx.sequence
+        counts = [
+            {"function_uid": uid, "total": count.total, "completed": count.completed, "failed": count.failed}
+            for uid, count in self._counts.items()
+        ]
+        usage = [
+            {
+                "namespace": namespace,
+                "function_uid": uid,
+                "hour": hour,
+                "completed": used.completed,
+                "failed": used.failed,
+                "compute_ms": used.compute_ms,
+            }
+            for (namespace, uid, hour), used in self._usage.items()
+        ]
+        await _add(tx, COUNTS, counts)
+        await _add(tx, USAGE, usage)
+
+
+async def _add(tx: Transaction, table: Table, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    statement = upsert(tx, table)
+    added = {
+        column.name: column + statement.excluded[column.name] for column in table.columns if not column.primary_key
+    }
+    await tx.connection.execute(
+        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added),
+        rows,
+    )
+
+
+def upsert(tx: Transaction, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT of the transaction's dialect, to be completed by `on_conflict_do_update`."""
+    return postgresql.insert(table) if tx.connection.dialect.name == "postgresql" else sqlite.insert(table)
