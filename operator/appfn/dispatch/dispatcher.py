@@ -1,40 +1,46 @@
 """The public face of dispatch: run an invocation in a runtime pod, keep the pods that are wanted.
 
-async with Dispatcher(cluster=…, artifacts=…, master_key=…, config=…, image=…) as dispatcher:
-    dispatcher.sync(targets)                     # each time the caller's caches change
-    outcome = await dispatcher.invoke(invocation, runtime, function, on_start=mark_begun)
-    await dispatcher.drain(seconds)              # at shutdown, before leaving the context
+Example:
+    async with Dispatcher(cluster=…, watcher=…, artifacts=…, master_key=…, config=…, image=…) as dispatcher:
+        dispatcher.sync(targets)  # each time the caller's caches change
+        outcome = await dispatcher.invoke(invocation, runtime, function, on_start=mark_begun)
+        await dispatcher.drain(seconds)  # at shutdown, before leaving the context
+
+One dispatcher per shim replica. It uses only pods that carry its replica's label, and nobody else touches those; so
+limits per pod hold without asking anyone. `minReplicas` and `maxReplicas` are therefore per replica of the shim.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, NamedTuple, Self
 
+from appfn.api.base import ObjectMeta
+from appfn.api.execution import PhaseTimes
 from appfn.api.function import Function
 from appfn.api.runtime import Architecture, Runtime
 from appfn.config import ShimConfig
 from appfn.core.records import Invocation, Outcome
-from appfn.kube.protocols import Reader, Watcher, Writer
+from appfn.dispatch import failures
+from appfn.dispatch.call import Call, Ended
+from appfn.dispatch.failures import NotServedError
+from appfn.dispatch.fleet import Fleet, PodCluster
+from appfn.dispatch.group import Group, GroupServices, Slot, Standing
+from appfn.dispatch.launcher import ArtifactSource, Code, Launcher, LaunchSettings, Ports
+from appfn.dispatch.pod import milliseconds
+from appfn.dispatch.source import Source
+from appfn.dispatch.stats import Counters, Replicas
+from appfn.dispatch.tasks import Tasks, Work
+from appfn.dispatch.upstream import AiohttpUpstream
+from appfn.errors import TransientError
+from appfn.kube.protocols import Watcher
 
+__all__ = ["ArtifactSource", "Counters", "Dispatcher", "PodCluster", "Ports", "Replicas", "Target"]
 
-class PodCluster(Reader, Writer, Watcher, Protocol):
-    """What dispatch asks of Kubernetes: list, create, delete and watch pods."""
-
-
-class ArtifactSource(Protocol):
-    """Where built tarballs come from."""
-
-    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Return size in bytes and content; raises `LookupError` or an `AppfnError` where it cannot."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Where a runtime pod listens."""
-
-    runtime: int = 3000
-    agent: int = 3001
+_TRIES: Final = 3
+"""Pods that a call tries which take no connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,37 +59,69 @@ class Target:
     """Environment of pods that are loaded ahead of a call; matters only with `minReplicas`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replicas:
-    """What one function has at this moment, all its deployments together."""
-
-    ready: int = 0
-    starting: int = 0
-    draining: int = 0
-    queued: int = 0
-    """Calls that wait for a pod."""
-    in_flight: int = 0
-    """Calls that run."""
+class _GroupKey(NamedTuple):
+    function_uid: str
+    deployment_uid: str
 
 
 class Dispatcher:
-    """Runs invocations in pods of its own; nobody else touches those pods."""
+    """Runs invocations in pods of its own."""
 
     def __init__(
         self,
         *,
         cluster: PodCluster,
+        watcher: Watcher,
         artifacts: ArtifactSource,
         master_key: bytes,
         config: ShimConfig,
         image: str,
         ports: Ports | None = None,
     ) -> None:
-        """`image` is appfn's own (the agent's); `master_key` is what load tokens and runtime keys are derived from."""
-        raise NotImplementedError
+        """`image` is appfn's own (the agent's); `master_key` is what load tokens and runtime keys are derived from.
+
+        Must be called within a running event loop.
+        """
+        now = asyncio.get_running_loop().time
+        self._ports: Final = ports or Ports()
+        self._now: Final = now
+        self._tasks: Final = Tasks()
+        self._work: Final = Work()
+        self._counters: Final = Counters()
+        self._upstream: Final = AiohttpUpstream()
+        self._fleet: Final = Fleet(cluster=cluster, watcher=watcher, replica=config.replica, tasks=self._tasks)
+        settings = LaunchSettings(
+            replica=config.replica,
+            agent_image=image,
+            master_key=master_key,
+            ports=self._ports,
+            start_seconds=config.pod_start_seconds,
+        )
+        launcher = Launcher(
+            settings=settings,
+            cluster=cluster,
+            fleet=self._fleet,
+            upstream=self._upstream,
+            artifacts=artifacts,
+            now=now,
+        )
+        self._services: Final = GroupServices(
+            launcher=launcher,
+            fleet=self._fleet,
+            tasks=self._tasks,
+            counters=self._counters,
+            queue_limit=config.queue_limit,
+            wait_seconds=config.pod_start_seconds,
+            now=now,
+        )
+        self._groups: Final[dict[_GroupKey, Group]] = {}
+        self._replaced: Final[set[Group]] = set()
+        """Groups that finish their work under an outdated pod template."""
+        self._closing = False
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        self._fleet.start()
+        return self
 
     async def __aexit__(
         self,
@@ -92,7 +130,12 @@ class Dispatcher:
         trace: TracebackType | None,
     ) -> None:
         """Stop everything and delete the pods, best effort within two seconds; call `drain` first."""
-        raise NotImplementedError
+        self._closing = True
+        for group in self._all_groups():
+            group.close(failures.executor_lost())
+        await self._fleet.close()
+        await self._tasks.cancel()
+        await self._upstream.close()
 
     async def invoke(
         self,
@@ -112,7 +155,17 @@ class Dispatcher:
             QueueFullError: at once, with nothing accepted.
             TransientError: the dispatcher is shutting down and this call was not started.
         """
-        raise NotImplementedError
+        if self._closing:
+            raise TransientError("the dispatcher is shutting down", retry_after=1.0)
+        code = Code(
+            deployment=_owner(invocation.deployment, invocation.deployment_uid, invocation.namespace),
+            entrypoint=invocation.entrypoint,
+            artifacts=invocation.artifacts,
+            variables=invocation.variables,
+        )
+        with self._work:
+            group = self._group(Source(function, runtime), code)
+            return await self._invoke(group, invocation, on_start)
 
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Take the whole truth of what should run, by function uid; cheap, meant to be called at every change.
@@ -120,21 +173,138 @@ class Dispatcher:
         `minReplicas` pods of each target are kept loaded. Pods of other deployments, of functions that are absent and
         of outdated pod settings finish their calls and are deleted. Pods that an earlier process under this replica's
         name has left in the targets' namespaces are deleted.
+
+        Calls go to the deployment their invocation names, so a caller switches over by resolving to the new one. With
+        `minReplicas`, `ready` tells when that costs nobody a cold start.
         """
-        raise NotImplementedError
+        if self._closing:
+            return
+        wanted: set[_GroupKey] = set()
+        for uid, target in targets.items():
+            key = _GroupKey(uid, target.deployment_uid)
+            wanted.add(key)
+            if key in self._groups or target.function.spec.scaling.min_replicas:
+                group = self._group(Source(target.function, target.runtime), _target_code(target))
+                group.stand(Standing.TARGET)
+        for key in self._groups.keys() - wanted:
+            self._groups[key].stand(Standing.RETIRED)
+        self._fleet.survey(target.function.metadata.namespace for target in targets.values())
+
+    def ready(self, function_uid: str, deployment_uid: str) -> int:
+        """Return how many loaded pods a deployment has."""
+        group = self._groups.get(_GroupKey(function_uid, deployment_uid))
+        return group.replicas().ready if group is not None else 0
 
     def replicas(self, function_uid: str) -> Replicas:
-        """Return what a function has now."""
-        raise NotImplementedError
+        """Return what a function has now, all its deployments together."""
+        mine = (group for key, group in self._groups.items() if key.function_uid == function_uid)
+        return sum((group.replicas() for group in mine), Replicas())
 
     def functions(self) -> Mapping[tuple[str, str], Replicas]:
         """Return what every function that has pods or calls has now, by (namespace, function name); for /metrics."""
-        raise NotImplementedError
+        found: defaultdict[tuple[str, str], Replicas] = defaultdict(Replicas)
+        for group in self._all_groups():
+            found[group.template.namespace, group.template.function] += group.replicas()
+        return {name: replicas for name, replicas in found.items() if replicas != Replicas()}
 
-    def counters(self) -> Mapping[str, int]:
-        """Return counters since start, for /metrics: pods_created, pods_failed, pods_lost, pods_deleted, calls."""
-        raise NotImplementedError
+    def counters(self) -> Counters:
+        """Return counters since the start; for /metrics."""
+        return replace(self._counters, pods_deleted=self._fleet.deleted)
 
     async def drain(self, seconds: float) -> bool:
         """Accept nothing more, wait until all accepted calls ended; False where some still run after `seconds`."""
-        raise NotImplementedError
+        self._closing = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._work.ended()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _invoke(
+        self,
+        group: Group,
+        invocation: Invocation,
+        on_start: Callable[[], Awaitable[None]] | None,
+    ) -> Outcome:
+        since = self._now()
+        pod = ""
+        for attempt in range(_TRIES):
+            try:
+                slot = await group.acquire(since=since, again=attempt > 0)
+            except NotServedError as error:
+                waited = PhaseTimes(queue_ms=milliseconds(self._now() - since))
+                return replace(failures.failed(error.failure), times=waited)
+            if on_start is not None and attempt == 0:
+                await self._begin(group, slot, on_start)
+            ended = await self._call(group, slot, invocation)
+            if ended is not None:
+                return _placed(ended.outcome, slot)
+            pod = slot.pod.key.name
+        return failures.failed(failures.pod_unreachable(pod))
+
+    async def _begin(self, group: Group, slot: Slot, on_start: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await on_start()
+        except BaseException:
+            group.release(slot, pod_usable=True, answered=False)
+            raise
+
+    async def _call(self, group: Group, slot: Slot, invocation: Invocation) -> Ended | None:
+        """Run the call in a task of its own, which the caller's cancellation does not reach."""
+        call = Call(invocation, slot.pod, upstream=self._upstream, port=self._ports.runtime)
+        group.attach(slot, call)
+        self._counters.calls += 1
+        self._counters.cold_calls += slot.cold
+        task = self._tasks.spawn(self._own(group, slot, call), name=f"execution {invocation.execution_id}")
+        return await asyncio.shield(task)
+
+    async def _own(self, group: Group, slot: Slot, call: Call) -> Ended | None:
+        ended: Ended | None = None
+        with self._work:
+            try:
+                ended = await call.run(self._now)
+            finally:
+                group.detach(slot, call)
+                usable = ended is not None and ended.pod_usable
+                group.release(slot, pod_usable=usable, answered=usable)
+        return ended
+
+    def _group(self, source: Source, code: Code) -> Group:
+        """Return the group that serves this code now; one whose pods are of an outdated template is replaced."""
+        key = _GroupKey(source.function.metadata.uid, code.deployment.uid)
+        group = self._groups.get(key)
+        if group is not None and group.adopt(source, code):
+            return group
+        if group is not None:
+            self._replaced.add(group)
+            group.stand(Standing.RETIRED)
+        self._groups[key] = Group(self._services, source=source, code=code, on_empty=self._forget)
+        return self._groups[key]
+
+    def _forget(self, group: Group) -> None:
+        self._replaced.discard(group)
+        for key in [key for key, known in self._groups.items() if known is group]:
+            del self._groups[key]
+
+    def _all_groups(self) -> list[Group]:
+        return [*self._groups.values(), *self._replaced]
+
+
+def _owner(name: str, uid: str, namespace: str) -> ObjectMeta:
+    return ObjectMeta(name=name, uid=uid, namespace=namespace)
+
+
+def _target_code(target: Target) -> Code:
+    return Code(
+        deployment=_owner(target.deployment, target.deployment_uid, target.function.metadata.namespace),
+        entrypoint=target.entrypoint,
+        artifacts=target.artifacts,
+        variables=target.variables,
+    )
+
+
+def _placed(outcome: Outcome, slot: Slot) -> Outcome:
+    """Return the outcome with what happened before the request was sent."""
+    times = slot.times.model_copy(update={"run_ms": outcome.times.run_ms})
+    return replace(outcome, cold_start=slot.cold, times=times)

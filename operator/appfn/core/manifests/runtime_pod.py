@@ -1,0 +1,198 @@
+"""A runtime pod: the waiting runtime container and, started before it, the agent that will receive the code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self, assert_never
+
+from appfn import names
+from appfn.api.base import Json, ObjectMeta
+from appfn.api.function import Function
+from appfn.api.kinds import DEPLOYMENT, POD
+from appfn.api.pods import ResourceRequirements, Toleration
+from appfn.api.runtime import Architecture, LoadMode, Runtime, SecurityProfile
+from appfn.core.manifests.meta import child_labels, owner_reference
+from appfn.core.manifests.pod import (
+    container_security,
+    empty_dir,
+    environment,
+    pod_defaults,
+    scheduling,
+)
+
+RUNTIME_CONTAINER = "runtime"
+AGENT_CONTAINER = "agent"
+RUNTIME_PORT = 3000
+AGENT_PORT = 3001
+
+_GRACE_SECONDS = 1
+_SHARED = "shared"
+_SHARED_PATH = "/appfn"
+_START_FIFO = f"{_SHARED_PATH}/start"
+_TMP = "tmp"
+_TMP_PATH = "/tmp"  # noqa: S108 - a path inside the pod
+_SHARED_LIMIT = "1Gi"
+_TMP_LIMIT = "256Mi"
+_AGENT_RESOURCES: Json = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}
+"""No CPU limit: unpacking is on the path of a cold call, and idles ever after."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimePodTemplate:
+    """What all pods of a function have in common. Pods of unequal templates cannot stand in for each other."""
+
+    namespace: str
+    function: str
+    runtime: str
+    """Resource name of the Runtime."""
+    images: Mapping[Architecture, str]
+    start_command: str
+    load_mode: LoadMode
+    security_profile: SecurityProfile
+    resources: ResourceRequirements
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    runtime_class_name: str | None = None
+
+    @classmethod
+    def of(cls, function: Function, runtime: Runtime) -> Self:
+        """Return the template a function asks for; its resources replace the runtime's as a whole."""
+        return cls(
+            namespace=function.metadata.namespace,
+            function=function.metadata.name,
+            runtime=runtime.metadata.name,
+            images={entry.architecture: entry.image for entry in runtime.spec.images},
+            start_command=runtime.spec.start_command,
+            load_mode=runtime.spec.load_mode,
+            security_profile=runtime.spec.security_profile,
+            resources=function.spec.resources or runtime.spec.resources,
+            node_selector=function.spec.node_selector,
+            tolerations=tuple(function.spec.tolerations),
+            runtime_class_name=function.spec.runtime_class_name,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodIdentity:
+    """What one pod has for itself."""
+
+    name: str
+    deployment: ObjectMeta
+    """Of the Deployment resource it runs; it owns the pod."""
+    architecture: Architecture
+    shim: str
+    """Replica of the shim that uses the pod."""
+    agent_image: str
+    load_token_hash: str
+    """sha256 (hex) of the token a load must bring."""
+
+
+def runtime_pod(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
+    """Return the manifest of one pod.
+
+    Raises:
+        KeyError: the template has no image of the architecture.
+    """
+    labels = child_labels(
+        component=names.COMPONENT_RUNTIME,
+        function=template.function,
+        deployment=identity.deployment.name,
+        architecture=identity.architecture,
+        runtime=template.runtime,
+        shim=identity.shim,
+    )
+    return {
+        "apiVersion": POD.api_version,
+        "kind": POD.name,
+        "metadata": {
+            "name": identity.name,
+            "namespace": template.namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference(DEPLOYMENT, identity.deployment)],
+        },
+        "spec": _spec(template, identity),
+    }
+
+
+def _spec(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
+    spec: Json = {
+        **pod_defaults(service_account=names.SERVICE_ACCOUNT_RUNTIME),
+        **scheduling(
+            architecture=identity.architecture,
+            node_selector=template.node_selector,
+            tolerations=template.tolerations,
+        ),
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "initContainers": [_agent(template, identity)],
+        "containers": [_runtime(template, template.images[identity.architecture])],
+        "volumes": [empty_dir(_SHARED, _SHARED_LIMIT), *_own_volumes(template.load_mode)],
+    }
+    if template.runtime_class_name is not None:
+        spec["runtimeClassName"] = template.runtime_class_name
+    return spec
+
+
+def _agent(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
+    """Return the agent, a native sidecar: it runs before the runtime container is started."""
+    return {
+        "name": AGENT_CONTAINER,
+        "image": identity.agent_image,
+        "imagePullPolicy": "IfNotPresent",
+        "restartPolicy": "Always",
+        "command": ["python", "-m", "appfn", "agent", "serve"],
+        "env": environment(
+            {
+                "APPFN_AGENT_PORT": str(AGENT_PORT),
+                "APPFN_LOAD_MODE": str(template.load_mode),
+                "APPFN_LOAD_TOKEN_SHA256": identity.load_token_hash,
+            },
+        ),
+        "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+        "resources": _AGENT_RESOURCES,
+        "securityContext": container_security(),
+        "volumeMounts": [{"name": _SHARED, "mountPath": _SHARED_PATH}],
+    }
+
+
+def _runtime(template: RuntimePodTemplate, image: str) -> Json:
+    # An image that isn't ours writes all over its root; ours needs only /tmp.
+    read_only = template.load_mode is LoadMode.IMPORT
+    return {
+        "name": RUNTIME_CONTAINER,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", _start(template)],
+        "ports": [{"name": "runtime", "containerPort": RUNTIME_PORT}],
+        "resources": template.resources.to_json(),
+        "securityContext": container_security(template.security_profile, read_only_root=read_only),
+        "volumeMounts": [
+            {"name": _SHARED, "mountPath": _SHARED_PATH, "readOnly": True},
+            _tmp_mount(template.load_mode),
+        ],
+    }
+
+
+def _start(template: RuntimePodTemplate) -> str:
+    match template.load_mode:
+        case LoadMode.IMPORT:
+            return f"exec {template.start_command}"
+        case LoadMode.EXEC:
+            # The agent makes the FIFO as its first act, but its process may be a moment younger than ours.
+            wait = f"until [ -p {_START_FIFO} ]; do sleep 0.01; done"
+            return f"{wait}; . {_START_FIFO} && exec {template.start_command}"
+        case _:
+            assert_never(template.load_mode)
+
+
+def _tmp_mount(load_mode: LoadMode) -> Json:
+    """Return /tmp of the runtime: where an EXEC image looks for the tarball, else plain scratch space."""
+    match load_mode:
+        case LoadMode.IMPORT:
+            return {"name": _TMP, "mountPath": _TMP_PATH}
+        case LoadMode.EXEC:
+            return {"name": _SHARED, "mountPath": _TMP_PATH, "subPath": _TMP}
+        case _:
+            assert_never(load_mode)
+
+
+def _own_volumes(load_mode: LoadMode) -> list[Json]:
+    return [empty_dir(_TMP, _TMP_LIMIT)] if load_mode is LoadMode.IMPORT else []

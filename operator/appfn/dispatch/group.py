@@ -1,0 +1,373 @@
+"""All pods of one deployment of one function, and the calls that wait for them.
+
+Everything here runs on the event loop's thread, and between two awaits the state is whole; so there are no locks. Each
+change ends in `_step`: hand free slots to the queue, decide, act on the plan, set one timer for the next look.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from appfn.api.execution import Failure, PhaseTimes
+from appfn.api.runtime import Architecture
+from appfn.dispatch import failures
+from appfn.dispatch.call import Call
+from appfn.dispatch.failures import NotServedError
+from appfn.dispatch.fleet import Fleet
+from appfn.dispatch.launcher import Code, Launcher
+from appfn.dispatch.pod import PodState, RuntimePod
+from appfn.dispatch.scaling import Observed, Plan, PodView, decide
+from appfn.dispatch.source import Source
+from appfn.dispatch.stats import Counters, Replicas
+from appfn.dispatch.tasks import Tasks
+from appfn.errors import QueueFullError, TransientError
+
+_log = logging.getLogger(__name__)
+
+_BACKOFF_SECONDS: Final = 1.0
+_MAX_BACKOFF_SECONDS: Final = 30.0
+_RETRY_AFTER: Final = 1.0
+"""Seconds a caller is told to wait when the queue is full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupServices:
+    """What all groups share."""
+
+    launcher: Launcher
+    fleet: Fleet
+    tasks: Tasks
+    counters: Counters
+    queue_limit: int
+    wait_seconds: float
+    """How long a call may wait for a pod."""
+    now: Callable[[], float]
+    """Monotonic seconds, those of the event loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The right to run one call in a pod; must be given back by `Group.release`."""
+
+    pod: RuntimePod
+    cold: bool
+    """The call waited for a pod to be started."""
+    times: PhaseTimes
+    """Where the wait went."""
+
+
+class _Waiter:
+    """A call in the queue."""
+
+    __slots__ = ("answer", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.answer: asyncio.Future[Slot | Failure] = asyncio.get_running_loop().create_future()
+
+
+class Standing(StrEnum):
+    """Whether a group should be there."""
+
+    TARGET = "target"
+    """It is what should run: `minReplicas` holds."""
+    CALLED = "called"
+    """A call asked for it since the last sync, which will tell."""
+    RETIRED = "retired"
+    """Not any more: its pods go as they run out of work."""
+
+
+class Group:
+    """Pods and queue of one deployment under one pod template."""
+
+    def __init__(
+        self,
+        services: GroupServices,
+        *,
+        source: Source,
+        code: Code,
+        on_empty: Callable[["Group"], None],
+    ) -> None:
+        """`on_empty` is called when a retired group has nothing left."""
+        self.template: Final = source.template()
+        self._services = services
+        self._source = source
+        self._code = code
+        self._limits = source.limits()
+        self._on_empty = on_empty
+        self._standing = Standing.CALLED
+        self._closed = False
+        self._pods: dict[str, RuntimePod] = {}
+        self._launches: dict[str, asyncio.Task[None]] = {}
+        self._calls: dict[str, set[Call]] = {}
+        self._queue: OrderedDict[_Waiter, None] = OrderedDict()
+        self._failures = 0
+        """Pods in a row that failed before they answered a call."""
+        self._not_before = 0.0
+        self._last_failure: Failure | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def adopt(self, source: Source, code: Code) -> bool:
+        """Take newer settings; False where they need other pods than these."""
+        if source.same(self._source):
+            self._code = code
+            return True
+        if source.older(self._source):
+            return True
+        if source.template() != self.template:
+            return False
+        self._source, self._code, self._limits = source, code, source.limits()
+        self.step()
+        return True
+
+    def stand(self, standing: Standing) -> None:
+        """Be told whether the group should be there."""
+        if standing is not self._standing:
+            self._standing = standing
+            self.step()
+
+    async def acquire(self, *, since: float, again: bool = False) -> Slot:
+        """Return a slot, in the order of asking; `since`: when the call came in.
+
+        A call that comes `again`, because its pod took no connection, is first in the queue.
+
+        Raises:
+            QueueFullError: at once.
+            NotServedError: no pod within the time a call may wait, or it is certain that there will be none.
+            TransientError: the group is being closed.
+        """
+        if not self._architectures():
+            raise NotServedError(failures.no_architecture())
+        if not self._queue and (pod := self._free_pod()) is not None:
+            return self._grant(pod, since)
+        if len(self._queue) >= self._services.queue_limit and not again:
+            message = f"{len(self._queue)} executions of function {self.template.function} are waiting already"
+            raise QueueFullError(message, retry_after=_RETRY_AFTER)
+        return await self._wait(_Waiter(since), first=again)
+
+    def release(self, slot: Slot, *, pod_usable: bool, answered: bool) -> None:
+        """Give a slot back. `answered`: the pod has answered a call."""
+        pod = slot.pod
+        pod.in_flight -= 1
+        pod.idle_since = self._services.now()
+        if answered:
+            pod.served += 1
+            self._failures = 0
+        if not pod_usable or pod.state is PodState.DRAINING:
+            self._discard(pod)
+        self.step()
+
+    def attach(self, slot: Slot, call: Call) -> None:
+        """Tell that a call runs in the slot, so that it ends when its pod vanishes."""
+        self._calls.setdefault(slot.pod.key.name, set()).add(call)
+
+    def detach(self, slot: Slot, call: Call) -> None:
+        """Undo `attach`."""
+        self._calls[slot.pod.key.name].discard(call)
+
+    def replicas(self) -> Replicas:
+        """Return what the group has now."""
+        states = [pod.state for pod in self._pods.values()]
+        return Replicas(
+            ready=states.count(PodState.READY),
+            starting=sum(1 for state in states if state.starting),
+            draining=states.count(PodState.DRAINING),
+            queued=len(self._queue),
+            in_flight=sum(pod.in_flight for pod in self._pods.values()),
+        )
+
+    def close(self, failure: Failure) -> None:
+        """Stop at once: running calls end with the failure, waiting ones are not served. Pods are left to the fleet."""
+        self._closed = True
+        self._set_timer(None)
+        for launch in list(self._launches.values()):
+            launch.cancel()
+        for calls in self._calls.values():
+            for call in list(calls):
+                call.abort(failure)
+        for waiter in list(self._queue):
+            if not waiter.answer.done():
+                waiter.answer.set_exception(TransientError("the dispatcher is shutting down", retry_after=1.0))
+
+    def step(self) -> None:
+        """Bring pods and queue in line with what is wanted."""
+        if self._closed:
+            return
+        while self._queue and (free := self._free_pod()) is not None:
+            waiter, _ = self._queue.popitem(last=False)
+            if not waiter.answer.done():
+                waiter.answer.set_result(self._grant(free, waiter.since))
+        plan = decide(self._observed(), self._services.now())
+        self._act(plan)
+        if self._standing is Standing.RETIRED and not self._pods and not self._queue:
+            self._on_empty(self)
+
+    async def _wait(self, waiter: _Waiter, *, first: bool) -> Slot:
+        self._queue[waiter] = None
+        if first:
+            self._queue.move_to_end(waiter, last=False)
+        self.step()
+        left = waiter.since + self._services.wait_seconds - self._services.now()
+        try:
+            async with asyncio.timeout(left):
+                answer = await waiter.answer
+        except TimeoutError:
+            answer = self._abandon(waiter) or self._expired()
+            self.step()
+        except BaseException:
+            if (granted := self._abandon(waiter)) is not None:
+                self.release(granted, pod_usable=True, answered=False)
+            self.step()
+            raise
+        if isinstance(answer, Failure):
+            raise NotServedError(answer)
+        return answer
+
+    def _abandon(self, waiter: _Waiter) -> Slot | None:
+        """Leave the queue; return the slot that was granted in the same moment, if one was."""
+        self._queue.pop(waiter, None)
+        answer = waiter.answer
+        if not answer.done() or answer.cancelled() or answer.exception() is not None:
+            return None
+        granted = answer.result()
+        return granted if isinstance(granted, Slot) else None
+
+    def _grant(self, pod: RuntimePod, since: float) -> Slot:
+        now = self._services.now()
+        pod.in_flight += 1
+        cold = pod.timeline.loaded > since
+        return Slot(pod=pod, cold=cold, times=pod.timeline.waited(since, now))
+
+    def _free_pod(self) -> RuntimePod | None:
+        """Return the pod for the next call: the least busy, and the last used among equals: the others fall idle."""
+        free = (
+            pod
+            for pod in self._pods.values()
+            if pod.state is PodState.READY and pod.in_flight < self._limits.concurrency
+        )
+        return min(free, key=lambda pod: (pod.in_flight, -pod.idle_since), default=None)
+
+    def _observed(self) -> Observed:
+        limits = self._limits
+        return Observed(
+            limits=limits if self._standing is Standing.TARGET else replace(limits, minimum=0),
+            queued=len(self._queue),
+            pods=[
+                PodView(name=name, state=pod.state, in_flight=pod.in_flight, idle_since=pod.idle_since)
+                for name, pod in self._pods.items()
+            ],
+            retired=self._standing is Standing.RETIRED,
+            troubled=self._failures > 0,
+            not_before=self._not_before,
+        )
+
+    def _act(self, plan: Plan) -> None:
+        for name in plan.stop:
+            self._discard(self._pods[name])
+        candidates = self._architectures()
+        for _ in range(plan.start if candidates else 0):
+            # A failure may be the architecture's: no node has it, or its image is missing.
+            self._start(candidates[self._failures % len(candidates)])
+        self._set_timer(plan.wake_at)
+
+    def _architectures(self) -> list[Architecture]:
+        return [each for each in self._code.artifacts if each in self.template.images]
+
+    def _start(self, architecture: Architecture) -> None:
+        pod = self._services.launcher.draft(self.template, self._code, architecture)
+        name = pod.key.name
+        self._pods[name] = pod
+        self._services.counters.pods_created += 1
+        pod.ending.add_done_callback(lambda _: self._on_ended(pod))
+        pod.vanished.add_done_callback(lambda _: self._on_vanished(pod))
+        self._launches[name] = self._services.tasks.spawn(self._launch(pod), name=f"launch pod {pod.key}")
+
+    async def _launch(self, pod: RuntimePod) -> None:
+        try:
+            await self._services.launcher.launch(pod, self.template, self._code)
+        except NotServedError as error:
+            self._on_launch_failed(pod, error.failure)
+        except Exception:
+            # Our own mistake must not leave a pod that starts for ever and calls that wait for it.
+            self._on_launch_failed(pod, failures.pod_not_started("an internal error, see the shim's log"))
+            raise
+        else:
+            self.step()
+        finally:
+            self._launches.pop(pod.key.name, None)
+
+    def _on_launch_failed(self, pod: RuntimePod, failure: Failure) -> None:
+        context = {"pod": str(pod.key), "function": self.template.function, "reason": failure.message}
+        _log.warning("runtime pod did not start", extra=context)
+        self._services.counters.pods_failed += 1
+        self._last_failure = failure
+        self._back_off()
+        self._launches.pop(pod.key.name, None)
+        self._discard(pod)
+        if not any(other.state.starting or other.state is PodState.READY for other in self._pods.values()):
+            self._refuse(list(self._queue), failure)
+        self.step()
+
+    def _refuse(self, waiters: Iterable[_Waiter], failure: Failure) -> None:
+        for waiter in waiters:
+            del self._queue[waiter]
+            if not waiter.answer.done():
+                waiter.answer.set_result(failure)
+
+    def _on_ended(self, pod: RuntimePod) -> None:
+        """Deal with a pod that ended without being asked to; while it starts, its launch deals with it."""
+        if pod.state is not PodState.READY:
+            return
+        context = {"pod": str(pod.key), "function": self.template.function, "reason": pod.ending.result()}
+        _log.warning("runtime pod ended", extra=context)
+        self._services.counters.pods_lost += 1
+        if not pod.served:
+            self._last_failure = failures.pod_not_started(f"pod {pod.key.name}: {pod.ending.result()}")
+            self._back_off()
+        self._discard(pod)
+        self.step()
+
+    def _on_vanished(self, pod: RuntimePod) -> None:
+        failure = failures.pod_lost(pod.key.name, pod.ending.result())
+        for call in list(self._calls.get(pod.key.name, ())):
+            call.abort(failure)
+
+    def _back_off(self) -> None:
+        pause = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**self._failures)
+        self._failures += 1
+        self._not_before = self._services.now() + pause
+
+    def _discard(self, pod: RuntimePod) -> None:
+        """Give the pod no more calls, and delete it once those in it have ended."""
+        if pod.in_flight:
+            if pod.state is not PodState.DRAINING:
+                pod.advance(PodState.DRAINING)
+            return
+        name = pod.key.name
+        if (launch := self._launches.pop(name, None)) is not None:
+            launch.cancel()
+        del self._pods[name]
+        self._calls.pop(name, None)
+        pod.advance(PodState.GONE)
+        self._services.fleet.remove(pod)
+
+    def _expired(self) -> Failure:
+        """Return why a call waited in vain."""
+        waited = self._services.wait_seconds
+        pods = self._pods.values()
+        starting = next((pod for pod in pods if pod.state.starting), None)
+        if any(pod.state is PodState.READY for pod in pods):
+            return failures.queue_timeout(waited)
+        if starting is not None:
+            late = f"pod {starting.key.name} was not ready after {waited:g} s: {starting.waiting}"
+            return failures.pod_not_started(late)
+        return self._last_failure or failures.queue_timeout(waited)
+
+    def _set_timer(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if at is None else asyncio.get_running_loop().call_at(at, self.step)

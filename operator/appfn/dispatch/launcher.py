@@ -1,0 +1,242 @@
+"""Brings a pod up: create, address, agent, load. Every way this can fail becomes a failure with its reason."""
+
+import asyncio
+import base64
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from appfn import names
+from appfn.api.base import Json, ObjectMeta
+from appfn.api.execution import Component, Failure
+from appfn.api.kinds import POD, Key
+from appfn.api.runtime import Architecture
+from appfn.core.manifests.runtime_pod import AGENT_PORT, RUNTIME_PORT, PodIdentity, RuntimePodTemplate, runtime_pod
+from appfn.dispatch import failures
+from appfn.dispatch.failures import NotServedError
+from appfn.dispatch.fleet import Fleet, PodCluster
+from appfn.dispatch.messages import Reply
+from appfn.dispatch.pod import PodState, RuntimePod
+from appfn.dispatch.tokens import load_token, load_token_hash, runtime_key
+from appfn.dispatch.upstream import Address, Upstream, UpstreamError
+from appfn.errors import AppfnError, ConflictError, ForbiddenError, RejectedError, TransientError
+
+_log = logging.getLogger(__name__)
+
+_SUFFIX_BYTES: Final = 5
+_PROBE_PAUSE: Final = 0.01
+"""Seconds between two tries to connect to an agent whose pod has an address."""
+_CREATE_PAUSE: Final = 0.5
+_MAX_LOAD_REPLY: Final = 65_536
+_MAX_REASON: Final = 500
+
+
+class ArtifactSource(Protocol):
+    """Where built tarballs come from."""
+
+    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
+        """Return size in bytes and content; raises `LookupError`, `OSError` or an `AppfnError` where it cannot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where a runtime pod listens."""
+
+    runtime: int = RUNTIME_PORT
+    agent: int = AGENT_PORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """What is loaded into a pod."""
+
+    deployment: ObjectMeta
+    entrypoint: str
+    artifacts: Mapping[Architecture, str]
+    """Digest of the built artifact per architecture that is ready."""
+    variables: Mapping[str, str] = field(repr=False)
+    """Environment of the runtime's process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSettings:
+    """What all pods of this replica have in common."""
+
+    replica: str
+    agent_image: str
+    master_key: bytes = field(repr=False)
+    ports: Ports
+    start_seconds: float
+    """A pod that is not ready so long after its creation is given up."""
+
+
+class Launcher:
+    """Makes pods and loads code into them."""
+
+    def __init__(
+        self,
+        *,
+        settings: LaunchSettings,
+        cluster: PodCluster,
+        fleet: Fleet,
+        upstream: Upstream,
+        artifacts: ArtifactSource,
+        now: Callable[[], float],
+    ) -> None:
+        """`now`: monotonic seconds."""
+        self._settings = settings
+        self._cluster = cluster
+        self._fleet = fleet
+        self._upstream = upstream
+        self._artifacts = artifacts
+        self._now = now
+
+    def draft(self, template: RuntimePodTemplate, code: Code, architecture: Architecture) -> RuntimePod:
+        """Return a pod that is known from now on, but not created yet."""
+        name = names.runtime_pod(code.deployment.name, secrets.token_hex(_SUFFIX_BYTES))
+        key = Key(template.namespace, name)
+        secret = runtime_key(self._settings.master_key, namespace=key.namespace, pod=key.name)
+        pod = RuntimePod(key=key, architecture=architecture, runtime_key=secret, created=self._now())
+        self._fleet.add(pod)
+        return pod
+
+    async def launch(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> None:
+        """Bring a drafted pod up to READY.
+
+        Raises:
+            NotServedError: it cannot be, or not within `start_seconds`; with the reason.
+        """
+        try:
+            async with asyncio.timeout(self._settings.start_seconds):
+                await _unless_ended(pod, self._bring_up(pod, template, code))
+        except TimeoutError:
+            late = f"pod {pod.key.name} was not ready after {self._settings.start_seconds:g} s: {pod.waiting}"
+            raise NotServedError(failures.pod_not_started(late)) from None
+
+    async def _bring_up(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> None:
+        await self._create(pod, template, code)
+        pod.advance(PodState.SCHEDULING)
+        host = await asyncio.shield(pod.address)
+        pod.timeline.addressed = self._now()
+        pod.waiting = "its agent takes no connections"
+        pod.advance(PodState.CONNECTING)
+        agent = Address(host, self._settings.ports.agent)
+        while not await self._upstream.reachable(agent):  # noqa: ASYNC110 - a listening socket sends no event
+            await asyncio.sleep(_PROBE_PAUSE)
+        pod.advance(PodState.LOADING)
+        pod.timeline.boot_seconds = await self._load(pod, agent, code)
+        pod.timeline.loaded = pod.idle_since = self._now()
+        pod.advance(PodState.READY)
+
+    async def _create(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> None:
+        manifest = self._manifest(pod, template, code)
+        try:
+            await self._fleet.watch(pod.key.namespace)
+            while not await self._created(manifest):
+                pod.waiting = "the API server does not take it now"
+                await asyncio.sleep(_CREATE_PAUSE)
+        except (ForbiddenError, RejectedError) as error:
+            raise NotServedError(failures.pod_not_started(str(error))) from error
+        except AppfnError as error:
+            raise NotServedError(failures.pod_not_started(f"no answer of the API server: {error}")) from error
+
+    async def _created(self, manifest: Json) -> bool:
+        try:
+            await self._cluster.create(POD, manifest)
+        except ConflictError:  # the name is random: an earlier try of ours succeeded and its answer was lost
+            return True
+        except TransientError as error:
+            _log.warning("creating a runtime pod failed", extra={"error": str(error)})
+            return False
+        return True
+
+    def _manifest(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> Json:
+        identity = PodIdentity(
+            name=pod.key.name,
+            deployment=code.deployment,
+            architecture=pod.architecture,
+            shim=self._settings.replica,
+            agent_image=self._settings.agent_image,
+            load_token_hash=load_token_hash(self._load_token(pod)),
+        )
+        return runtime_pod(template, identity)
+
+    def _load_token(self, pod: RuntimePod) -> str:
+        return load_token(self._settings.master_key, namespace=pod.key.namespace, pod=pod.key.name)
+
+    async def _load(self, pod: RuntimePod, agent: Address, code: Code) -> float:
+        """Push the code; return the seconds the runtime server took to start."""
+        digest = code.artifacts[pod.architecture]
+        order = {"digest": digest, "entrypoint": code.entrypoint, "key": pod.runtime_key, "env": dict(code.variables)}
+        headers = {
+            "authorization": f"Bearer {self._load_token(pod)}",
+            "x-appfn-load": base64.urlsafe_b64encode(json.dumps(order).encode()).decode(),
+        }
+        try:
+            size, content = await self._artifacts.open(pod.key.namespace, digest)
+        except (AppfnError, LookupError, OSError) as error:
+            _log.warning("an artifact cannot be read", extra={"digest": digest, "error": str(error)})
+            raise NotServedError(failures.load_failed(f"its artifact {digest} cannot be read")) from error
+        pod.waiting = "its runtime has not started"
+        try:
+            reply = await self._upstream.push(
+                agent,
+                path="/load",
+                headers=headers,
+                size=size,
+                content=content,
+                limit=_MAX_LOAD_REPLY,
+            )
+        except UpstreamError as error:
+            ending = pod.ending.result() if pod.ending.done() else str(error)
+            raise NotServedError(failures.load_failed(f"the connection to the agent broke: {ending}")) from error
+        return _boot_seconds(reply)
+
+
+async def _unless_ended(pod: RuntimePod, work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, but give up as soon as it is certain that the pod will never serve."""
+    task = asyncio.ensure_future(work)
+    try:
+        either: set[asyncio.Future[Any]] = {task, pod.ending}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise NotServedError(failures.pod_not_started(f"pod {pod.key.name}: {pod.ending.result()}"))
+        await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _boot_seconds(reply: Reply) -> float:
+    if reply.status != HTTPStatus.OK:
+        raise NotServedError(_load_failure(reply))
+    boot = _document(reply).get("bootMs")
+    return max(0.0, boot / 1000) if isinstance(boot, int | float) else 0.0
+
+
+def _load_failure(reply: Reply) -> Failure:
+    match reply.status:
+        case HTTPStatus.UNPROCESSABLE_ENTITY:
+            message = _document(reply).get("message")
+            return failures.load_failed(str(message)[:_MAX_REASON] if message else "the agent refuses the artifact")
+        case HTTPStatus.GATEWAY_TIMEOUT:
+            return failures.load_failed("the runtime did not open its port in time", component=Component.RUNTIME)
+        case HTTPStatus.UNAUTHORIZED:
+            return failures.load_failed("the agent refuses our token")
+        case HTTPStatus.CONFLICT:
+            return failures.load_failed("the pod is already loaded")
+        case _:
+            return failures.load_failed(f"the agent answered {reply.status}")
+
+
+def _document(reply: Reply) -> Mapping[str, Any]:
+    try:
+        document = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

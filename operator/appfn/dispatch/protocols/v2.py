@@ -1,0 +1,133 @@
+"""Protocol v2 (open-runtimes 0.3): one JSON document in, one JSON envelope out.
+
+The envelope comes from user code that may hold the whole pod, so nothing in it is believed: size, encoding, JSON and
+types are checked, and whatever does not fit becomes a named failure.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from appfn.api.execution import ExecutionPhase
+from appfn.core.records import MAX_OUTPUT, Invocation, Outcome
+from appfn.dispatch import failures
+from appfn.dispatch.messages import Reply, Request
+
+MAX_ENVELOPE = 9 * MAX_OUTPUT + 65_536
+"""Bytes of a body read at most: response, stdout and stderr at their limits, each grown threefold by JSON's escapes."""
+
+_CHALLENGE = "x-internal-challenge"
+_STATUSES = range(HTTPStatus.OK, 600)
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+_CUT_NOTE = f"\n[cut: more than {MAX_OUTPUT:,} bytes]"
+
+
+class _EnvelopeError(ValueError):
+    """The envelope is not what the protocol says; the message never quotes it."""
+
+
+def encode(invocation: Invocation, *, key: str) -> Request:
+    """Return the request for an invocation; `key` is the pod's runtime key."""
+    document = {
+        "variables": dict(invocation.variables),
+        "payload": invocation.payload,
+        "headers": dict(invocation.headers),
+    }
+    # ASCII escapes keep lone surrogates, which a client's JSON may hold and UTF-8 may not.
+    body = json.dumps(document, separators=(",", ":")).encode("ascii")
+    return Request(headers={"content-type": "application/json", _CHALLENGE: key}, body=body)
+
+
+def decode(reply: Reply) -> Outcome:
+    """Return the outcome a reply stands for, without duration and times."""
+    if not reply.complete:
+        return failures.failed(failures.response_too_large())
+    if reply.status not in _STATUSES:
+        return failures.failed(failures.invalid_response("its status is not between 200 and 599"))
+    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _function_error(reply)
+    try:
+        return _completed(reply)
+    except _EnvelopeError as error:
+        return failures.failed(failures.invalid_response(str(error)))
+
+
+def _function_error(reply: Reply) -> Outcome:
+    try:
+        envelope = _parse(reply.body)
+        stdout, stderr = _text(envelope, "stdout"), _text(envelope, "stderr")
+    except _EnvelopeError:  # v2 servers of several languages answer 500 in plain text
+        stdout, stderr = "", ""
+    failure = failures.function_error(reply.status)
+    outcome = failures.failed(failure, stdout=_cut(stdout), stderr=_cut(stderr or failures.DEFAULT_STDERR))
+    return replace(outcome, status_code=reply.status)
+
+
+def _completed(reply: Reply) -> Outcome:
+    envelope = {} if not reply.body and reply.status in _BODILESS else _parse(reply.body)
+    response = _response(envelope)
+    stdout, stderr = _text(envelope, "stdout"), _text(envelope, "stderr")
+    if len(response.encode()) > MAX_OUTPUT:
+        failure = failures.response_too_large()
+        lines = [stderr, failure.message] if stderr else [failure.message]
+        return failures.failed(failure, stdout=_cut(stdout), stderr=_cut("\n".join(lines)))
+    return Outcome(
+        phase=ExecutionPhase.COMPLETED,
+        status_code=reply.status,
+        response=response,
+        stdout=_cut(stdout),
+        stderr=_cut(stderr),
+    )
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        envelope = json.loads(body.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise _EnvelopeError("its body is not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise _EnvelopeError("its body is not JSON") from None
+    if not isinstance(envelope, dict):
+        raise _EnvelopeError("its body is not a JSON object")
+    return envelope
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _response(envelope: Mapping[str, Any]) -> str:
+    """Return `response` as text: strings as they are, other values as compact JSON, absent and null as empty."""
+    value = envelope.get("response")
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _clean(value)
+    try:
+        return _clean(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+    except (ValueError, RecursionError):
+        raise _EnvelopeError("`response` cannot be written as JSON") from None
+
+
+def _text(envelope: Mapping[str, Any], field_name: str) -> str:
+    value = envelope.get(field_name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _EnvelopeError(f"`{field_name}` is not a string")
+    return _clean(value)
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which JSON can spell and no UTF-8 database or client takes."""
+    return text.encode(errors="replace").decode()
+
+
+def _cut(text: str) -> str:
+    """Return text of at most `MAX_OUTPUT` bytes; where it is cut, its last line says so."""
+    raw = text.encode()
+    if len(raw) <= MAX_OUTPUT:
+        return text
+    return raw[: MAX_OUTPUT - len(_CUT_NOTE)].decode(errors="ignore") + _CUT_NOTE

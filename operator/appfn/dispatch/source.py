@@ -1,0 +1,41 @@
+"""Where the settings of a group of pods come from."""
+
+from dataclasses import dataclass
+
+from appfn.api.function import Function
+from appfn.api.runtime import Runtime
+from appfn.core.manifests.runtime_pod import RuntimePodTemplate
+from appfn.dispatch.scaling import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Function and its Runtime as one caller saw them."""
+
+    function: Function
+    runtime: Runtime
+
+    def template(self) -> RuntimePodTemplate:
+        """Return what pods made for them look like."""
+        return RuntimePodTemplate.of(self.function, self.runtime)
+
+    def limits(self) -> Limits:
+        """Return how many pods and calls they allow."""
+        scaling = self.function.spec.scaling
+        allowed = self.runtime.spec.concurrency
+        return Limits(
+            minimum=scaling.min_replicas,
+            maximum=max(1, scaling.max_replicas),
+            concurrency=max(1, min(scaling.concurrency or allowed, allowed)),
+            idle_seconds=scaling.idle_seconds,
+        )
+
+    def same(self, other: "Source") -> bool:
+        """Tell, at once, whether both are the very objects of `other`, as they are between two changes of a cache."""
+        return self.function is other.function and self.runtime is other.runtime
+
+    def older(self, other: "Source") -> bool:
+        """Tell whether a caller still saw an older state than `other`."""
+        mine, its = self.runtime.metadata, other.runtime.metadata
+        runtime_older = mine.uid == its.uid and mine.generation < its.generation
+        return runtime_older or self.function.metadata.generation < other.function.metadata.generation

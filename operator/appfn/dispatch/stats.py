@@ -1,0 +1,42 @@
+"""What dispatch shows of itself."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """Pods and calls of a function at one moment."""
+
+    ready: int = 0
+    starting: int = 0
+    draining: int = 0
+    """Take no new calls; those in them go on."""
+    queued: int = 0
+    """Calls that wait for a pod."""
+    in_flight: int = 0
+    """Calls that run."""
+
+    def __add__(self, other: "Replicas") -> "Replicas":
+        return Replicas(
+            ready=self.ready + other.ready,
+            starting=self.starting + other.starting,
+            draining=self.draining + other.draining,
+            queued=self.queued + other.queued,
+            in_flight=self.in_flight + other.in_flight,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """Since the start; only ever grow."""
+
+    calls: int = 0
+    """Requests sent to pods."""
+    cold_calls: int = 0
+    """Of them, those that waited for a pod to start."""
+    pods_created: int = 0
+    pods_failed: int = 0
+    """Pods that never took a call."""
+    pods_lost: int = 0
+    """Pods that ended unasked."""
+    pods_deleted: int = 0
