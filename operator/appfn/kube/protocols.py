@@ -31,7 +31,10 @@ class Writer(Protocol):
     """Writes. All raise the errors of `appfn.errors`: Conflict, Forbidden, Rejected, Transient."""
 
     async def apply(self, kind: Kind, manifest: Json, *, manager: str) -> Json:
-        """Server-side apply of the fields in `manifest`, forced; return the object."""
+        """Server-side apply of the fields in `manifest`, forced; return the object.
+
+        A `metadata.resourceVersion` in it is a precondition (ConflictError), here and in `apply_status`.
+        """
 
     async def apply_status(self, kind: Kind, manifest: Json, *, manager: str) -> Json:
         """Server-side apply of `manifest["status"]` on the status subresource."""
@@ -88,7 +91,9 @@ class Cache(Protocol):
 class Watcher(Protocol):
     """Opens watch caches; their tasks belong to the context manager."""
 
-    def watch(self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "") -> AbstractAsyncContextManager[Cache]:
+    def watch(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> AbstractAsyncContextManager[Cache]:
         """Yield a synced cache; its task ends with the context."""
 
 

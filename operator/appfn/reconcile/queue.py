@@ -10,10 +10,8 @@ import logging
 import random as random_module
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from enum import StrEnum
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from appfn.api.kinds import Key
 from appfn.errors import AppfnError, TransientError
 from appfn.kube.backoff import full_jitter
 
@@ -25,45 +23,7 @@ RUN_SECONDS = 50.0
 """A run that takes longer is cancelled and counts as failed, so that a hanging call cannot hold a worker for ever."""
 
 
-class Controller(StrEnum):
-    """Who reconciles a key."""
-
-    FUNCTION = "function"
-    DEPLOYMENT = "deployment"
-    EXECUTION = "execution"
-    RUNTIME = "runtime"
-    HISTORY = "history"
-    """Key of a Function: its newest executions, mirrored as resources."""
-    RESYNC = "resync"
-    """Marks other keys: of one namespace, of the users of one Runtime, or all."""
-
-
-class Work(NamedTuple):
-    """One thing to reconcile."""
-
-    controller: Controller
-    key: Key
-
-    def __str__(self) -> str:
-        """Return `controller namespace/name`."""
-        return f"{self.controller} {self.key}"
-
-
-Reconcile = Callable[[Key], Awaitable[float | None]]
-"""Brings one object where it should be; returns the seconds after which to look again, None to wait for events."""
-
 K = TypeVar("K", bound=Hashable)
-K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
-
-
-class Marker(Protocol[K_contra]):
-    """What those who notice changes need of a queue."""
-
-    def add(self, key: K_contra) -> None:
-        """Reconcile the key as soon as a worker is free."""
-
-    def add_after(self, key: K_contra, seconds: float) -> None:
-        """Reconcile the key in so many seconds; of several such wishes the earliest counts."""
 
 
 class WorkQueue(Generic[K]):
