@@ -74,6 +74,8 @@ def _config(image: Image, layer_digest: str) -> bytes:
         "architecture": architecture(),
         "os": "linux",
         "config": image.config,
+        # Builders that put layers on top insist on one entry for each layer below.
+        "history": [{"created_by": "appfn localcluster"}],
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
     }
     return json.dumps(document, sort_keys=True).encode()

@@ -6,6 +6,7 @@ Builds inside the cluster need the same: proxies, mirrors, authorities.
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from localcluster import commands
@@ -70,6 +71,7 @@ def host_apt_settings() -> str:
     return "".join(f"{line}\n" for line in lines if _APT_SETTING.match(line))
 
 
+@cache
 def _configured(tool: str, variable: str) -> dict[str, str]:
     """The registry a package manager's own configuration names, if it isn't the public one."""
     options = {"pip": ["config", "get", "global.index-url"], "npm": ["config", "get", "registry"]}[tool]

@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from localcluster import archive, baseimage, commands, paths
+from localcluster import archive, baseimage, commands, containers, paths, processes
 from localcluster.environment import host_apt_settings, package_environment
 from localcluster.errors import ClusterError
 from localcluster.steps import say, step
@@ -79,13 +80,18 @@ class Buildah:
         inspected = self._inspect(reference)
         if inspected is None:
             raise ClusterError(f"no image {reference} was built", remedy=f"build it with `build-image --tag {reference}`")
-        return str(inspected["FromImageID"]) if str(inspected["FromImageID"]).startswith("sha256:") else (
-            f"sha256:{inspected['FromImageID']}"
-        )
+        return f"sha256:{str(inspected['FromImageID']).removeprefix('sha256:')}"
 
     def save(self, reference: str, target: Path) -> None:
         """See Builder."""
         self._run("push", "--quiet", reference, f"docker-archive:{target}:{reference}")
+
+    def release(self) -> None:
+        """Undo mounts that an aborted build left, and forget run state; not while a build runs."""
+        store, run = _store(), paths.SYSTEM_RUN / "buildah"
+        if not processes.matching(lambda process: any(str(run) in part for part in process.argv)):
+            containers.unmount_below(store, run)
+            shutil.rmtree(run, ignore_errors=True)
 
     def _ensure_base(self, base: str) -> str:
         reference = archive.full_reference(base)
@@ -119,10 +125,8 @@ class Buildah:
         return commands.run(self._command(*arguments), env=_quiet_environment())
 
     def _command(self, *arguments: str) -> list[str]:
-        root = paths.cache() / "containers"
-        policy = _registries(root)
-        store = [f"--root={root / 'storage'}", f"--runroot={paths.SYSTEM_RUN / 'buildah'}"]
-        return ["buildah", *store, "--storage-driver=overlay", f"--registries-conf={policy}", *arguments]
+        store = [f"--root={_store() / 'storage'}", f"--runroot={paths.SYSTEM_RUN / 'buildah'}"]
+        return ["buildah", *store, "--storage-driver=overlay", f"--registries-conf={_registries()}", *arguments]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +177,13 @@ def _mounts() -> list[str]:
     return mounts
 
 
-def _registries(root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    path = root / "registries.conf"
+def _store() -> Path:
+    return paths.cache() / "containers"
+
+
+def _registries() -> Path:
+    path = _store() / "registries.conf"
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text('unqualified-search-registries = ["docker.io"]\n')
     return path

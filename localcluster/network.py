@@ -119,7 +119,10 @@ def remove_rules(pods: Network) -> None:
 
 
 def remove_leftover_chains() -> None:
-    """Remove what kube-proxy leaves after its own clean-up: canaries and emptied chains."""
+    """Remove what kube-proxy leaves after its own clean-up, such as the kubelet's chain.
+
+    Tables that were first used by us stay, empty: iptables can't remove them.
+    """
     for program in ("iptables", "ip6tables"):
         for table in ("mangle", "nat", "filter"):
             listing = commands.attempt([program, "--wait", "-t", table, "-S"]).stdout

@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from localcluster import (
     addons,
@@ -13,6 +14,7 @@ from localcluster import (
     commands,
     containers,
     controlplane,
+    dns,
     flags,
     host,
     network,
@@ -103,6 +105,7 @@ class NodeCluster:
             host.purge()
         elif host.ours():
             say(f"packages it brought: {' '.join(host.ours())} (`down --purge` removes them)")
+        Buildah().release()
         residue.remove_if_empty(paths.SYSTEM_STATE, paths.SYSTEM_RUN)
 
     def status(self) -> str:
@@ -155,7 +158,8 @@ class NodeCluster:
         record = self._record()
         node = _node(self.layout, record)
         with step(f"cluster {self.name} removed"):
-            processes.end(processes.recorded(self.layout.pids))
+            # Their data goes too, so there is nothing they need time to save.
+            processes.end(processes.recorded(self.layout.pids), grace=0.0)
             containers.kill_all(node)
             containers.unmount_below(self.layout.state, self.layout.run)
             if record.boot == boot_id():
@@ -203,9 +207,8 @@ def _recorded(layout: Layout) -> Record:
             ports=ports.free_ports("apiserver", "kubelet", "proxy-health", "proxy-metrics"),
             boot=boot_id(),
         )
-    record = dataclasses.replace(
-        record, boot=boot_id(), sysctls=network.read_sysctls(), absent_before=residue.absent()
-    )
+    absent = sorted({*record.absent_before, *residue.absent()})
+    record = dataclasses.replace(record, boot=boot_id(), sysctls=network.read_sysctls(), absent_before=absent)
     record.write(layout.record)
     return record
 
@@ -222,8 +225,8 @@ def _prepare_host(node: Node) -> None:
 def _restore_host(node: Node, record: Record) -> None:
     kube_proxy = binaries.ensure(binaries.KUBE) / "kube-proxy"
     commands.attempt([kube_proxy, "--cleanup"])
-    network.remove_leftover_chains()
     network.remove_rules(node.pods)
+    network.remove_leftover_chains()
     network.remove_bridge()
     network.write_sysctls(record.sysctls)
 
@@ -285,7 +288,8 @@ def _start_node(node: Node, launcher: Launcher) -> None:
 
 
 def _kubectl(node: Node, *arguments: str, stdin: str | None = None) -> str:
-    return commands.run([binaries.kubectl(), "--kubeconfig", node.layout.kubeconfig, *arguments], stdin=stdin)
+    access = ["--kubeconfig", node.layout.kubeconfig, "--cache-dir", node.layout.run / "kubectl"]
+    return commands.run([binaries.kubectl(), *access, *arguments], stdin=stdin)
 
 
 def _apply_addons(node: Node) -> None:
@@ -320,21 +324,18 @@ def _wait_ready(node: Node, launcher: Launcher) -> None:
 
 
 def _is_ready(node: Node) -> bool:
+    """Whether the node says so and its DNS answers: then pods run and Services are reached.
+
+    The status of CoreDNS's Deployment alone might be from before a crash.
+    """
     machine = _api(node).get(f"/api/v1/nodes/{node.name}")
-    dns = _api(node).get("/apis/apps/v1/namespaces/kube-system/deployments/coredns")
-    return has_condition(machine, "Ready") and has_condition(dns, "Available") and observed(dns)
+    return has_condition(machine, "Ready") and dns.resolves(node.dns, "kubernetes.default.svc.cluster.local")
 
 
-def has_condition(resource: dict[str, object] | None, kind: str) -> bool:
+def has_condition(resource: dict[str, Any] | None, kind: str) -> bool:
     """Whether the status of ``resource`` has a true condition ``kind``."""
-    status = (resource or {}).get("status")
-    conditions = status.get("conditions", []) if isinstance(status, dict) else []
+    conditions = (resource or {}).get("status", {}).get("conditions", [])
     return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
-
-
-def observed(resource: dict[str, dict[str, object]]) -> bool:
-    """Whether the status of ``resource`` speaks of its present spec."""
-    return resource["status"].get("observedGeneration") == resource["metadata"]["generation"]
 
 
 def _dead(node: Node) -> str | None:
