@@ -88,6 +88,8 @@ class ShimConfig:
     """A runtime pod that does not serve so long after its creation is given up."""
     drain_seconds: float = _env("DRAIN_SECONDS", 30.0, low=0)
     """On SIGTERM, how long running executions may take to finish."""
+    max_payload_bytes: int = _env("MAX_PAYLOAD_BYTES", 10_485_760, low=1)
+    """Largest body of an API request, the data for a function in it (Appwrite's 10 MB)."""
     max_artifact_bytes: int = _env("MAX_ARTIFACT_BYTES", 268_435_456, low=1)
     """Largest artifact accepted."""
     max_source_bytes: int = _env("MAX_SOURCE_BYTES", 30_000_000, low=1)

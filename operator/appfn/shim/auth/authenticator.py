@@ -1,0 +1,165 @@
+"""Turns credentials into a caller, and a caller's wish into yes or no.
+
+Lookups at the API server are cached for `auth_cache_seconds` (the bound on revocation) and bounded in number, so that
+a flood of made-up keys or tokens can neither empty the cache nor flood the API server.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from appfn import names
+from appfn.api.kinds import EXECUTION, SECRET, Key
+from appfn.kube.protocols import Reader, Reviews, TokenIdentity
+from appfn.shim.auth import api_key
+from appfn.shim.auth.api_key import ApiKey, StoredKey
+from appfn.shim.auth.identity import Caller, Guest, KeyCaller, Scope, ServiceAccountCaller
+from appfn.shim.cache import Freshness, TtlCache
+from appfn.shim.catalog import Project
+from appfn.shim.errors import AppwriteError, Problem
+
+KEY_HEADER = "X-Appwrite-Key"
+MAX_TOKEN = 8192
+_BEARER = "bearer "
+_CACHE_SIZE = 65_536
+_LOOKUPS = 16
+_OUTAGE_SECONDS = 300.0
+"""How long what is known is believed while the API server does not answer."""
+
+
+class AuthCluster(Reader, Reviews, Protocol):
+    """What authentication asks of Kubernetes."""
+
+
+class Action(Enum):
+    """What a route does: the scope a key needs for it, and the RBAC verb on executions.appfn.dev."""
+
+    EXECUTE = Scope.EXECUTIONS_WRITE, "create"
+    READ = Scope.EXECUTIONS_READ, "get"
+    LIST = Scope.EXECUTIONS_READ, "list"
+
+    def __init__(self, scope: Scope, verb: str) -> None:
+        self.scope = scope
+        self.verb = verb
+
+
+class Authenticator:
+    """Knows keys and tokens; `aclose` ends what it still asks."""
+
+    def __init__(
+        self,
+        cluster: AuthCluster,
+        *,
+        cache_seconds: float,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        freshness = Freshness(fresh=cache_seconds, error=_OUTAGE_SECONDS)
+        self._cluster = cluster
+        self._now = now
+        self._lookups = asyncio.Semaphore(_LOOKUPS)
+        self._keys: TtlCache[Key, StoredKey | None] = TtlCache(freshness, size=_CACHE_SIZE, monotonic=monotonic)
+        self._tokens: TtlCache[bytes, TokenIdentity | None] = TtlCache(
+            Freshness(fresh=cache_seconds), size=_CACHE_SIZE, monotonic=monotonic
+        )
+        self._access: TtlCache[tuple[TokenIdentity, str, str], bool] = TtlCache(
+            freshness, size=_CACHE_SIZE, monotonic=monotonic
+        )
+
+    async def aclose(self) -> None:
+        """End the lookups that still run."""
+        for cache in (self._keys, self._tokens, self._access):
+            await cache.aclose()
+
+    async def caller(self, headers: Mapping[str, str], project: Project) -> Caller:
+        """Return who the headers speak for within a project. A key that is unknown there makes a guest, as in Appwrite.
+
+        Raises:
+            AppwriteError: project_key_expired (told to the holder of the right secret alone), user_jwt_invalid.
+            TransientError: the API server can't say.
+        """
+        if text := headers.get(KEY_HEADER):
+            return await self._key_caller(text, project)
+        if token := bearer(headers):
+            identity = await self.identity(token)
+            if identity is None:
+                raise AppwriteError(Problem.JWT_INVALID)
+            return ServiceAccountCaller(
+                subject=identity.username, label=f"User ({identity.username})", identity=identity
+            )
+        return Guest()
+
+    async def identity(self, token: str) -> TokenIdentity | None:
+        """Return whose ServiceAccount token (audience `appfn`) this is; None where it is not valid."""
+        if len(token) > MAX_TOKEN or token.count(".") != 2:  # noqa: PLR2004 - header.payload.signature
+            return None
+
+        async def review() -> TokenIdentity | None:
+            async with self._lookups:
+                return await self._cluster.review_token(token, audience=names.AUDIENCE)
+
+        return await self._tokens.get(hashlib.sha256(token.encode()).digest(), review)
+
+    async def authorize(self, caller: Caller, action: Action, project: Project) -> None:
+        """Return where the caller may do this in the project.
+
+        Raises:
+            AppwriteError: general_unauthorized_scope.
+            TransientError: the API server can't say.
+        """
+        if not await self._allowed(caller, action, project):
+            message = f"{caller.label} missing scope ({action.scope})"
+            raise AppwriteError(Problem.UNAUTHORIZED_SCOPE, message + _remedy(caller, action, project))
+
+    async def _allowed(self, caller: Caller, action: Action, project: Project) -> bool:
+        match caller:
+            case KeyCaller():
+                return action.scope in caller.scopes
+            case ServiceAccountCaller():
+                return await self._reviewed(caller.identity, action.verb, project.namespace)
+            case Guest():
+                return action is Action.EXECUTE
+            case _:
+                return False
+
+    async def _key_caller(self, text: str, project: Project) -> Caller:
+        key = api_key.parse(text)
+        known = await self._stored(key, project) if key else None
+        if key is None or known is None or not known.matches(key):
+            return Guest()
+        if known.expired(self._now()):
+            raise AppwriteError(Problem.PROJECT_KEY_EXPIRED)
+        label = f"app.{project.id}@service.appfn (role: applications)"
+        return KeyCaller(subject=f"key:{known.id}", label=label, scopes=known.scopes)
+
+    async def _stored(self, key: ApiKey, project: Project) -> StoredKey | None:
+        address = Key(project.namespace, names.api_key_secret(key.id))
+
+        async def read() -> StoredKey | None:
+            async with self._lookups:
+                secret = await self._cluster.get(SECRET, address)
+            return api_key.stored(key.id, secret) if secret else None
+
+        return await self._keys.get(address, read)
+
+    async def _reviewed(self, identity: TokenIdentity, verb: str, namespace: str) -> bool:
+        async def review() -> bool:
+            async with self._lookups:
+                return await self._cluster.review_access(identity, verb=verb, kind=EXECUTION, namespace=namespace)
+
+        return await self._access.get((identity, verb, namespace), review)
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """Return the token of `Authorization: Bearer …`; empty where there is none."""
+    value = headers.get("Authorization", "")
+    return value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else ""
+
+
+def _remedy(caller: Caller, action: Action, project: Project) -> str:
+    if isinstance(caller, ServiceAccountCaller):
+        return f": RBAC must allow {action.verb} on executions.appfn.dev in namespace {project.namespace}"
+    return ""

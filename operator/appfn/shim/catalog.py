@@ -1,0 +1,337 @@
+"""The cluster as calls see it: projects, functions, runtimes and deployments, from watch caches.
+
+Typed once when an object changes, indexed by Appwrite id, read without I/O. What it returns are immutable values: a
+call that started keeps the function it started with.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, Self, TypeVar
+
+from appfn import names
+from appfn.api.base import Json, Resource
+from appfn.api.deployment import BuildPhase, Deployment
+from appfn.api.function import Function
+from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key
+from appfn.api.runtime import Architecture, Runtime
+from appfn.errors import InvalidSpecError
+from appfn.kube.protocols import Cache, Watcher, WatchEvent, WatchEventType
+from appfn.shim.errors import AppwriteError, Problem
+
+_NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
+_LAG_SECONDS = 2.0
+"""How long the caches of two kinds may disagree before a caller is told so."""
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A namespace that is an Appwrite project."""
+
+    id: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callee:
+    """A function that can be called now, with all that a call needs to know."""
+
+    project: Project
+    function: Function
+    runtime: Runtime
+    deployment: Deployment
+    artifacts: Mapping[Architecture, str]
+    """Digest of the built artifact per architecture that is ready; never empty."""
+
+    @property
+    def entrypoint(self) -> str:
+        """The file to run."""
+        return self.deployment.spec.entrypoint or self.runtime.spec.entrypoint
+
+    @property
+    def capacity(self) -> int:
+        """How many calls the function can run at once."""
+        return capacity(self.function, self.runtime)
+
+
+def capacity(function: Function, runtime: Runtime | None) -> int:
+    """Return how many calls a function can run at once, all its pods together."""
+    limit = runtime.spec.concurrency if runtime else 1
+    per_pod = min(function.spec.scaling.concurrency or limit, limit)
+    return max(1, function.spec.scaling.max_replicas * per_pod)
+
+
+R = TypeVar("R", bound=Resource)
+
+
+class _Typed(Generic[R]):
+    """A watch cache whose objects are parsed as they change; what can't be parsed is as if it were not there."""
+
+    def __init__(
+        self,
+        type_: type[R],
+        cache: Cache,
+        *,
+        changed: Callable[[Key, R | None, R | None], None],
+        gone: Callable[[str], None],
+    ) -> None:
+        """`changed` gets key, object before and after; `gone` the uid of each object that was deleted."""
+        self.objects: dict[Key, R] = {}
+        self._type = type_
+        self._changed = changed
+        self._gone = gone
+        self._uids: dict[Key, str] = {}
+        for key, body in cache.items().items():
+            self._set(key, body)
+        self.close = cache.subscribe(self._on_event)
+
+    def _on_event(self, event: WatchEvent) -> None:
+        self._set(event.key, event.body if event.type is WatchEventType.SET else None)
+
+    def _set(self, key: Key, body: Json | None) -> None:
+        before = self.objects.pop(key, None)
+        after = self._parse(key, body) if body is not None else None
+        if after is not None:
+            self.objects[key] = after
+        self._changed(key, before, after)
+        self._note_uid(key, body["metadata"]["uid"] if body is not None else "")
+
+    def _note_uid(self, key: Key, uid: str) -> None:
+        """Tell of an object that is gone, also where another one has its name by now."""
+        known = self._uids.pop(key, uid)
+        if uid:
+            self._uids[key] = uid
+        if known != uid:
+            self._gone(known)
+
+    def _parse(self, key: Key, body: Json) -> R | None:
+        try:
+            return self._type.parse(body)
+        except InvalidSpecError as error:
+            _logger.warning("object ignored", extra={"kind": self._type.__name__, "key": str(key), "path": error.path})
+            return None
+
+
+class Catalog:
+    """See the module. Made by `open`."""
+
+    def __init__(self, *, system_namespace: str) -> None:
+        self._system = system_namespace
+        self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
+        self._project_of: dict[str, Project] = {}
+        self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._change = asyncio.Event()
+        self._gone_listeners: list[Callable[[str], None]] = []
+        self._functions: Mapping[Key, Function] = {}
+        self._deployments: Mapping[Key, Deployment] = {}
+        self._runtimes: Mapping[Key, Runtime] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, watcher: Watcher, *, system_namespace: str) -> AsyncIterator[Self]:
+        """Yield the catalog when its caches are synced; stop watching at the end.
+
+        The system namespace is never a project, whatever its labels say.
+        """
+        catalog = cls(system_namespace=system_namespace)
+        async with AsyncExitStack() as stack:
+            namespaces = await stack.enter_async_context(watcher.watch(NAMESPACE, labels=names.LABEL_PROJECT))
+            runtimes = await stack.enter_async_context(watcher.watch(RUNTIME))
+            deployments = await stack.enter_async_context(watcher.watch(DEPLOYMENT))
+            functions = await stack.enter_async_context(watcher.watch(FUNCTION))
+            catalog._fill(stack, namespaces, runtimes=runtimes, deployments=deployments, functions=functions)
+            yield catalog
+
+    def _fill(
+        self, stack: AsyncExitStack, namespaces: Cache, *, runtimes: Cache, deployments: Cache, functions: Cache
+    ) -> None:
+        for namespace in namespaces.items().values():
+            self._on_namespace(WatchEventType.SET, namespace)
+        stack.callback(namespaces.subscribe(lambda event: self._on_namespace(event.type, event.body)))
+        typed_runtimes = _Typed(Runtime, runtimes, changed=self._on_change, gone=_nobody_asks)
+        typed_deployments = _Typed(Deployment, deployments, changed=self._on_change, gone=_nobody_asks)
+        typed_functions = _Typed(Function, functions, changed=self._on_function, gone=self._on_function_gone)
+        for typed in (typed_runtimes, typed_deployments, typed_functions):
+            stack.callback(typed.close)
+        self._runtimes, self._deployments = typed_runtimes.objects, typed_deployments.objects
+        self._functions = typed_functions.objects
+
+    # ------------------------------------------------------------------ reads
+
+    def project(self, project_id: str) -> Project:
+        """Return the project of an Appwrite id.
+
+        Raises:
+            AppwriteError: project_unknown where the id is empty, project_not_found.
+        """
+        if not project_id:
+            raise AppwriteError(Problem.PROJECT_UNKNOWN)
+        namespaces = self._projects.get(project_id)
+        if not namespaces:
+            raise AppwriteError(Problem.PROJECT_NOT_FOUND)
+        oldest = min(namespaces, key=lambda name: (namespaces[name], name))  # a latecomer can't take over a project
+        return Project(project_id, oldest)
+
+    def project_of(self, namespace: str) -> Project | None:
+        """Return the project that a namespace is; None for one that isn't, or that came second with its id."""
+        project = self._project_of.get(namespace)
+        return project if project and self.project(project.id) == project else None
+
+    def named(self, namespace: str, name: str) -> Function | None:
+        """Return a function of a project by its resource name."""
+        function = self._functions.get(Key(namespace, name))
+        if function is None or function.metadata.deletion_timestamp or self.project_of(namespace) is None:
+            return None
+        return function
+
+    def function(self, project: Project, function_id: str) -> Function:
+        """Return a function by its Appwrite id; the oldest where several claim it.
+
+        Raises:
+            AppwriteError: function_not_found.
+        """
+        keys = self._by_id.get((project.namespace, function_id), ())
+        living = [function for key in keys if (function := self.named(*key))]
+        if not living:
+            raise AppwriteError(Problem.FUNCTION_NOT_FOUND)
+        return min(living, key=lambda item: (item.metadata.creation_timestamp or _FIRST, item.metadata.name))
+
+    def deployment_id(self, namespace: str, name: str) -> str:
+        """Return the Appwrite id of a deployment; its name where it is gone."""
+        deployment = self._deployments.get(Key(namespace, name))
+        return deployment.appwrite_id if deployment else name
+
+    def callee(self, project: Project, function: Function) -> Callee:
+        """Return a function with what a call needs, checked in Appwrite's order.
+
+        Raises:
+            AppwriteError: function_not_found (disabled), function_runtime_unsupported, deployment_not_found,
+                build_not_found, build_not_ready.
+        """
+        if not function.spec.enabled:
+            raise AppwriteError(Problem.FUNCTION_NOT_FOUND)
+        runtime = self._runtimes.get(Key("", function.spec.runtime))
+        if runtime is None or not runtime.spec.enabled:
+            raise AppwriteError(Problem.RUNTIME_UNSUPPORTED, f'Runtime "{function.spec.runtime}" is not supported')
+        active = function.status.active_deployment
+        deployment = self._deployments.get(Key(function.metadata.namespace, active)) if active else None
+        if deployment is None or deployment.spec.function_ref.name != function.metadata.name:
+            raise AppwriteError(Problem.DEPLOYMENT_NOT_FOUND, _NO_DEPLOYMENT)
+        return Callee(
+            project=project,
+            function=function,
+            runtime=runtime,
+            deployment=deployment,
+            artifacts=_artifacts(deployment),
+        )
+
+    async def settled_callee(self, project: Project, function_id: str) -> Callee:
+        """As `function` and `callee`, but give the caches a moment to agree.
+
+        A Function's status may name a Deployment whose own last state is still on its way to us, since each kind has
+        its own watch: without this wait, calls would fail for some milliseconds at each activation.
+        """
+        deadline = asyncio.get_running_loop().time() + _LAG_SECONDS
+        while True:
+            change = self._change
+            function = self.function(project, function_id)
+            try:
+                return self.callee(project, function)
+            except AppwriteError as error:
+                if not _may_be_lag(error, function):
+                    raise
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await change.wait()
+                except TimeoutError:
+                    raise error from None
+
+    def callees(self) -> Iterator[Callee]:
+        """Return every function that can be called now."""
+        for key in list(self._functions):
+            function, project = self.named(*key), self.project_of(key.namespace)
+            if function is None or project is None:
+                continue
+            try:
+                yield self.callee(project, function)
+            except AppwriteError:
+                continue
+
+    def capacities(self) -> dict[str, int]:
+        """Return how many calls each function can run at once, by function uid."""
+        return {
+            function.metadata.uid: capacity(function, self._runtimes.get(Key("", function.spec.runtime)))
+            for function in self._functions.values()
+        }
+
+    # ------------------------------------------------------------------ changes
+
+    @property
+    def change(self) -> asyncio.Event:
+        """An event that is set at the next change; take it before reading what must not be missed."""
+        return self._change
+
+    def on_function_gone(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` (it must not block) with the uid of each function that is deleted from now on."""
+        self._gone_listeners.append(listener)
+
+    def _on_function_gone(self, uid: str) -> None:
+        for listener in self._gone_listeners:
+            listener(uid)
+
+    def _on_change(self, _key: Key, _before: object, _after: object) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _on_function(self, key: Key, before: Function | None, after: Function | None) -> None:
+        if before is not None:
+            self._unindex(key, before)
+        if after is not None:
+            self._by_id[key.namespace, after.appwrite_id].add(key)
+        self._on_change(key, before, after)
+
+    def _unindex(self, key: Key, function: Function) -> None:
+        keys = self._by_id[key.namespace, function.appwrite_id]
+        keys.discard(key)
+        if not keys:
+            del self._by_id[key.namespace, function.appwrite_id]
+
+    def _on_namespace(self, type_: WatchEventType, body: Json) -> None:
+        metadata = body["metadata"]
+        name = metadata["name"]
+        if (old := self._project_of.pop(name, None)) is not None:
+            del self._projects[old.id][name]
+        project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
+        if type_ is WatchEventType.SET and project_id and name != self._system:
+            self._project_of[name] = Project(project_id, name)
+            self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
+            if len(self._projects[project_id]) > 1:
+                _logger.warning("project id taken twice: the oldest namespace has it", extra={"project": project_id})
+        self._on_change(Key("", name), None, None)
+
+
+def _artifacts(deployment: Deployment) -> Mapping[Architecture, str]:
+    builds = deployment.status.builds
+    if not builds:
+        raise AppwriteError(Problem.BUILD_NOT_FOUND)
+    ready = {
+        item.architecture: item.artifact.digest for item in builds if item.phase is BuildPhase.READY and item.artifact
+    }
+    if not ready:
+        raise AppwriteError(Problem.BUILD_NOT_READY)
+    return ready
+
+
+def _nobody_asks(_uid: str) -> None:
+    """Take no notice of deleted objects that own nothing here."""
+
+
+def _may_be_lag(error: AppwriteError, function: Function) -> bool:
+    lagging = {Problem.DEPLOYMENT_NOT_FOUND, Problem.BUILD_NOT_FOUND, Problem.BUILD_NOT_READY}
+    return bool(function.status.active_deployment) and error.problem in lagging

@@ -1,0 +1,103 @@
+"""What the API answers when it does not do what was asked: Appwrite's error types, statuses and bodies."""
+
+from enum import Enum
+
+from appfn.api.base import Json
+
+APPWRITE_VERSION = "1.9.6"
+"""The Appwrite release whose API is spoken to clients that name no response format."""
+
+
+class Problem(Enum):
+    """Every error type: word for machines, HTTP status, default message.
+
+    Types that Appwrite does not have: `execution_idempotency_conflict`, `general_payload_too_large`, and those of the
+    internal API, which begin with `internal_`.
+    """
+
+    ARGUMENT_INVALID = "general_argument_invalid", 400, "The request contains one or more invalid arguments."
+    QUERY_INVALID = "general_query_invalid", 400, "The query's syntax is invalid."
+    CURSOR_NOT_FOUND = "general_cursor_not_found", 400, "The cursor is invalid: no such execution."
+    ROUTE_NOT_FOUND = "general_route_not_found", 404, "The requested route was not found."
+    UNAUTHORIZED_SCOPE = "general_unauthorized_scope", 401, "The caller lacks the scope this route needs."
+    RATE_LIMIT_EXCEEDED = (
+        "general_rate_limit_exceeded",
+        429,
+        "Rate limit for the current endpoint has been exceeded. Please try again after some time.",
+    )
+    PAYLOAD_TOO_LARGE = "general_payload_too_large", 413, "The request's body is too large."
+    SERVER_ERROR = "general_server_error", 500, "Server Error"
+    SERVICE_DISABLED = "general_service_disabled", 503, "The service cannot answer now. Please try again."
+
+    JWT_INVALID = "user_jwt_invalid", 401, "Failed to verify JWT. The token is not valid here or has expired."
+    USER_UNAUTHORIZED = "user_unauthorized", 401, "The caller is not authorized to perform the requested action."
+
+    PROJECT_NOT_FOUND = "project_not_found", 404, "Project with the requested ID could not be found."
+    PROJECT_UNKNOWN = "project_unknown", 400, "No project ID was given: set the header X-Appwrite-Project."
+    PROJECT_KEY_EXPIRED = "project_key_expired", 401, "The project key has expired. Please create a new one."
+
+    FUNCTION_NOT_FOUND = "function_not_found", 404, "Function with the requested ID could not be found."
+    RUNTIME_UNSUPPORTED = "function_runtime_unsupported", 404, "The requested runtime is not supported."
+    SYNCHRONOUS_TIMEOUT = "function_synchronous_timeout", 408, "Synchronous function execution timed out."
+    DEPLOYMENT_NOT_FOUND = "deployment_not_found", 404, "Deployment with the requested ID could not be found."
+    BUILD_NOT_FOUND = "build_not_found", 404, "Build with the requested ID could not be found."
+    BUILD_NOT_READY = (
+        "build_not_ready",
+        400,
+        "Build with the requested ID is building and not ready for execution.",
+    )
+    EXECUTION_NOT_FOUND = "execution_not_found", 404, "Execution with the requested ID could not be found."
+    IDEMPOTENCY_CONFLICT = (
+        "execution_idempotency_conflict",
+        422,
+        "This Idempotency-Key was used before with another request. Use a new key for a new request.",
+    )
+
+    INTERNAL_UNAUTHENTICATED = "internal_unauthenticated", 401, "No valid ServiceAccount token was given."
+    INTERNAL_FORBIDDEN = "internal_forbidden", 403, "This ServiceAccount may not do this."
+    INTERNAL_NOT_FOUND = "internal_not_found", 404, "There is no such object."
+    INTERNAL_DIGEST_MISMATCH = "internal_digest_mismatch", 422, "The bytes do not have the digest given."
+
+    def __init__(self, type_: str, status: int, message: str) -> None:
+        self.type = type_
+        self.status = status
+        self.message = message
+
+
+class AppwriteError(Exception):
+    """A request that is answered with an error body.
+
+    Attributes:
+        problem: which.
+        message: for people; the problem's own where None was given.
+        retry_after: whole seconds for the header Retry-After, if the same request may succeed later.
+    """
+
+    def __init__(self, problem: Problem, message: str | None = None, *, retry_after: int | None = None) -> None:
+        super().__init__(message or problem.message)
+        self.problem = problem
+        self.message = message or problem.message
+        self.retry_after = retry_after
+
+    @property
+    def body(self) -> Json:
+        """The JSON body, as every Appwrite SDK reads it."""
+        return {
+            "message": self.message,
+            "code": self.problem.status,
+            "type": self.problem.type,
+            "version": APPWRITE_VERSION,
+        }
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers beside Content-Type: never cached, when to come back."""
+        headers = {"Cache-Control": "no-cache, no-store, must-revalidate", "Expires": "0", "Pragma": "no-cache"}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return headers
+
+
+def invalid_argument(name: str, reason: str) -> AppwriteError:
+    """Return the error for a parameter that can't be used, worded as Appwrite's own."""
+    return AppwriteError(Problem.ARGUMENT_INVALID, f"Invalid `{name}` param: {reason}")

@@ -1,0 +1,150 @@
+"""The public routes of executions: create, get, list.
+
+Order of checks, as Appwrite's: project, caller, scope, parameters, function, runtime, deployment, build, `execute`.
+"""
+
+import json
+import secrets
+
+from aiohttp import web
+
+from appfn.api.execution import Trigger
+from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
+from appfn.shim import formats, http, models, queries, requests
+from appfn.shim.auth.authenticator import Action
+from appfn.shim.auth.identity import Caller
+from appfn.shim.catalog import Callee, Project
+from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.formats import Format
+from appfn.shim.requests import Asked
+from appfn.shim.services import AUTH, CATALOG, CONFIG, EXECUTOR, STORE
+from appfn.store.model import ExecutionQuery
+
+PROJECT_HEADER = "X-Appwrite-Project"
+_ID_BYTES = 10
+_LISTED_OUTPUT = 65_536
+"""Characters of response, stdout and stderr in a list; one execution by itself is whole."""
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/v1/functions/{functionId}/executions")
+async def create(request: web.Request) -> web.Response:
+    """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
+    project, caller = await _admit(request, Action.EXECUTE)
+    format_ = _format(request)
+    asked = requests.parse(await http.read_json(request), format_)
+    key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    callee = await request.app[CATALOG].settled_callee(project, request.match_info["functionId"])
+    _permit(caller, callee)
+    record = await _execute(request, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
+    accepted = asked.asynchronous and format_ > Format.V0
+    return http.reply(_model(request, record, format_, caller), status=202 if accepted else 201)
+
+
+@routes.get("/v1/functions/{functionId}/executions/{executionId}")
+async def get(request: web.Request) -> web.Response:
+    """Return one execution."""
+    project, caller = await _admit(request, Action.READ)
+    function = request.app[CATALOG].function(project, request.match_info["functionId"])
+    id_ = request.match_info["executionId"]
+    record = await request.app[STORE].get(project.namespace, id_) if requests.is_id(id_) else None
+    if record is None or record.request.function_uid != function.metadata.uid:
+        raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
+    return http.reply(_model(request, record, _format(request), caller))
+
+
+@routes.get("/v1/functions/{functionId}/executions", allow_head=False)
+async def list_(request: web.Request) -> web.Response:
+    """Return a page of a function's executions."""
+    project, caller = await _admit(request, Action.LIST)
+    query = queries.parse(request.query.items())
+    function = request.app[CATALOG].function(project, request.match_info["functionId"])
+    page = await request.app[STORE].list(
+        ExecutionQuery(
+            namespace=project.namespace,
+            function_uid=function.metadata.uid,
+            filters=query.filters,
+            limit=query.limit,
+            offset=query.offset,
+            after=query.cursor_after or None,
+            before=query.cursor_before or None,
+            descending=query.descending,
+            output_limit=_LISTED_OUTPUT,
+        ),
+    )
+    shown = [_model(request, record, _format(request), caller) for record in page.executions]
+    return http.reply(models.execution_list(shown, total=page.total))
+
+
+async def _admit(request: web.Request, action: Action) -> tuple[Project, Caller]:
+    auth = request.app[AUTH]
+    wanted = request.headers.get(PROJECT_HEADER) or request.query.get("project", "")
+    project = request.app[CATALOG].project(wanted)
+    caller = await auth.caller(request.headers, project)
+    await auth.authorize(caller, action, project)
+    return project, caller
+
+
+def _permit(caller: Caller, callee: Callee) -> None:
+    """Raise user_unauthorized unless `execute` names a role of the caller; keys and workloads need none."""
+    execute = callee.function.spec.execute
+    if caller.privileged or caller.roles.intersection(execute):
+        return
+    if not execute:
+        raise AppwriteError(Problem.USER_UNAUTHORIZED, "No permissions provided for action 'execute'")
+    allowed, given = json.dumps(execute), json.dumps(sorted(caller.roles))
+    message = f'Missing "execute" permission. Only "{allowed}" scopes are allowed and "{given}" was given.'
+    raise AppwriteError(Problem.USER_UNAUTHORIZED, message)
+
+
+async def _execute(
+    request: web.Request,
+    callee: Callee,
+    wanted: ExecutionRequest,
+    *,
+    asynchronous: bool,
+) -> ExecutionRecord:
+    executor = request.app[EXECUTOR]
+    if not asynchronous and wanted.idempotency_key is None:
+        return await executor.run(callee, wanted)
+    record = await executor.enqueue(wanted)
+    if asynchronous:
+        return record
+    config = request.app[CONFIG]
+    return await executor.wait(record, within=callee.function.spec.timeout + config.pod_start_seconds)
+
+
+def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+    function = callee.function
+    scoped = f"{caller.subject}:{function.metadata.uid}:{key}" if key else None  # nobody finds another caller's result
+    return ExecutionRequest(
+        id=secrets.token_hex(_ID_BYTES),
+        namespace=function.metadata.namespace,
+        function=function.metadata.name,
+        function_uid=function.metadata.uid,
+        origin=Origin.API,
+        trigger=Trigger.HTTP,
+        data=asked.data,
+        headers=asked.headers,
+        path=asked.path,
+        method=asked.method,
+        idempotency_key=scoped,
+        body_hash=asked.digest(),
+        max_attempts=function.spec.retry.max_attempts if asked.asynchronous else 1,
+    )
+
+
+def _format(request: web.Request) -> Format:
+    return formats.negotiate(request.headers.get(formats.HEADER))
+
+
+def _model(request: web.Request, record: ExecutionRecord, format_: Format, caller: Caller) -> dict[str, object]:
+    namespace = record.request.namespace
+    return models.execution(
+        record,
+        format_,
+        function_id=request.match_info["functionId"],
+        deployment_id=request.app[CATALOG].deployment_id(namespace, record.deployment),
+        logs=caller.privileged,
+    )

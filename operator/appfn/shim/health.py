@@ -1,0 +1,52 @@
+"""Probes, metrics, and the two routes that Appwrite's clients ask to see whether somebody is there."""
+
+from aiohttp import web
+
+from appfn.errors import TransientError
+from appfn.shim import http
+from appfn.shim.errors import APPWRITE_VERSION
+from appfn.shim.metrics import CONTENT_TYPE
+from appfn.shim.services import DRAIN, METRICS, STORE, WORKER
+
+routes = web.RouteTableDef()
+_PRESENT_END = -1
+
+
+@routes.get("/healthz")
+async def healthz(request: web.Request) -> web.Response:
+    """Answer 200 while the event loop turns and the worker makes its rounds: otherwise only a restart helps."""
+    alive = request.app[WORKER].alive
+    return http.reply({"alive": alive}, status=200 if alive else 503)
+
+
+@routes.get("/readyz")
+async def readyz(request: web.Request) -> web.Response:
+    """Answer 200 while calls are welcome: not while shutting down, nor while the database does not answer.
+
+    The caches are synced whenever this route is there at all: the application listens only then.
+    """
+    if request.app[DRAIN].draining:
+        return http.reply({"ready": False, "reason": "draining"}, status=503)
+    try:
+        await request.app[STORE].changes(_PRESENT_END, limit=1)
+    except TransientError:
+        return http.reply({"ready": False, "reason": "the database does not answer"}, status=503)
+    return http.reply({"ready": True})
+
+
+@routes.get("/metrics")
+async def metrics(request: web.Request) -> web.Response:
+    """Return what Prometheus reads."""
+    return web.Response(body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE})
+
+
+@routes.get("/v1/health/version")
+async def version(_request: web.Request) -> web.Response:
+    """Return the Appwrite release whose API this is, as the CLI asks before it believes an endpoint."""
+    return http.reply({"version": APPWRITE_VERSION})
+
+
+@routes.get("/v1/ping")
+async def ping(_request: web.Request) -> web.Response:
+    """Return what `client.ping()` expects."""
+    return web.Response(text="Pong!")

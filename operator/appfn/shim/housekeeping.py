@@ -1,0 +1,72 @@
+"""What has to go: executions past their retention, all that is known of deleted functions."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from appfn.errors import TransientError
+from appfn.shim.catalog import Catalog
+from appfn.store.executions import ExecutionStore
+
+PERIOD_SECONDS = 600.0
+BATCH = 500
+_PAUSE_SECONDS = 0.1
+"""Between two batches, so that calls get their turn at the database."""
+_RETRY_SECONDS = 5.0
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Housekeeping:
+    """Deletes in the background while `running`."""
+
+    store: ExecutionStore
+    catalog: Catalog
+    retention: timedelta
+    now: Callable[[], datetime]
+    _gone: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep house while the context is open."""
+        self.catalog.on_function_gone(self._gone.put_nowait)
+        tasks = [asyncio.create_task(self._retention_loop()), asyncio.create_task(self._purge_loop())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _purge_loop(self) -> None:
+        while True:
+            uid = await self._gone.get()
+            try:
+                await self.store.purge_function(uid)
+            except TransientError as error:
+                _logger.warning("cannot purge a function", extra={"uid": uid, "error": str(error)})
+                self._gone.put_nowait(uid)
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                _logger.exception("purging a function failed", extra={"uid": uid})
+
+    async def _retention_loop(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except TransientError as error:
+                _logger.warning("cannot delete old executions", extra={"error": str(error)})
+            except Exception:
+                _logger.exception("deleting old executions failed")
+            await asyncio.sleep(PERIOD_SECONDS)
+
+    async def sweep(self) -> None:
+        """Delete what is older than the retention, in small batches."""
+        before = self.now() - self.retention
+        deleted = BATCH
+        while deleted >= BATCH:
+            deleted = await self.store.delete_finished_before(before, batch=BATCH)
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,49 @@
+"""Which of appfn's own parts calls."""
+
+import re
+
+from aiohttp import web
+
+from appfn import names
+from appfn.shim.auth.authenticator import bearer
+from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.services import AUTH, CONFIG
+
+_SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):(.{1,253})", re.ASCII)
+
+
+async def operator(request: web.Request) -> None:
+    """Return where the caller is the operator.
+
+    Raises:
+        AppwriteError: internal_unauthenticated, internal_forbidden.
+        TransientError: the API server can't say who calls.
+    """
+    if await _username(request) != request.app[CONFIG].operator_user:
+        raise AppwriteError(Problem.INTERNAL_FORBIDDEN)
+
+
+async def operator_or_build(request: web.Request, namespace: str) -> None:
+    """Return where the caller is the operator or a build pod of that namespace; raises as `operator`."""
+    username = await _username(request)
+    if username not in {request.app[CONFIG].operator_user, _account(namespace, names.SERVICE_ACCOUNT_BUILD)}:
+        raise AppwriteError(Problem.INTERNAL_FORBIDDEN)
+
+
+async def trigger(request: web.Request) -> str:
+    """Return the namespace whose trigger calls; raises as `operator`."""
+    match = _SERVICE_ACCOUNT.fullmatch(await _username(request))
+    if match is None or match[2] != names.SERVICE_ACCOUNT_TRIGGER:
+        raise AppwriteError(Problem.INTERNAL_FORBIDDEN)
+    return match[1]
+
+
+async def _username(request: web.Request) -> str:
+    identity = await request.app[AUTH].identity(bearer(request.headers))
+    if identity is None:
+        raise AppwriteError(Problem.INTERNAL_UNAUTHENTICATED)
+    return identity.username
+
+
+def _account(namespace: str, name: str) -> str:
+    return f"system:serviceaccount:{namespace}:{name}"

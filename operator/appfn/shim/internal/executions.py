@@ -1,0 +1,205 @@
+"""Executions as the operator and the triggers of schedules see them."""
+
+import asyncio
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from appfn.api.base import Json
+from appfn.api.execution import Trigger
+from appfn.api.function import Function
+from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
+from appfn.shim import http, requests
+from appfn.shim.errors import AppwriteError, Problem, invalid_argument
+from appfn.shim.formats import Format
+from appfn.shim.internal import access
+from appfn.shim.models import timestamp
+from appfn.shim.services import CATALOG, DRAIN, EXECUTOR, INVOKER, STORE, SURROUNDINGS
+
+routes = web.RouteTableDef()
+
+MAX_WAIT_SECONDS = 60
+MAX_POSITION = 2**63 - 1
+MAX_RECENT = 100
+MAX_SKEW = timedelta(minutes=5)
+"""How far ahead of our clock the time of a tick may be."""
+_ID_BYTES = 10
+
+
+@routes.post("/internal/v1/executions")
+async def submit(request: web.Request) -> web.Response:
+    """Accept the execution that an Execution resource asks for, once per uid; 202 when it is safely stored."""
+    await access.operator(request)
+    body = await http.read_json(request)
+    uid = http.text(body, "uid", required=True)
+    if not requests.is_id(uid):
+        raise invalid_argument("uid", "Value must be a uid")
+    namespace = http.text(body, "namespace", required=True)
+    function = _function(request, namespace, http.text(body, "function", required=True))
+    asked = requests.parse({"async": True, **body}, Format.V1_4)
+    record = await request.app[EXECUTOR].enqueue(
+        ExecutionRequest(
+            id=uid,
+            namespace=namespace,
+            function=function.metadata.name,
+            function_uid=function.metadata.uid,
+            origin=Origin.RESOURCE,
+            trigger=Trigger.HTTP,
+            data=asked.data,
+            headers=asked.headers,
+            path=asked.path,
+            method=asked.method,
+            idempotency_key=f"resource:{uid}",
+            body_hash=asked.digest(),
+            max_attempts=function.spec.retry.max_attempts,
+        ),
+    )
+    return http.reply(observed(record), status=202)
+
+
+@routes.get("/internal/v1/executions/{namespace}/{id}")
+async def get(request: web.Request) -> web.Response:
+    """Return one execution."""
+    await access.operator(request)
+    id_ = request.match_info["id"]
+    record = await request.app[STORE].get(request.match_info["namespace"], id_) if requests.is_id(id_) else None
+    if record is None:
+        raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
+    return http.reply(observed(record))
+
+
+@routes.get("/internal/v1/changes")
+async def changes(request: web.Request) -> web.Response:
+    """Return what changed behind a position, waiting for it up to `wait` seconds; -1: only where the feed ends."""
+    await access.operator(request)
+    after = http.number(request, "after", default=-1, low=-1, high=MAX_POSITION)
+    wait = http.seconds(request, "wait", high=MAX_WAIT_SECONDS)
+    store = request.app[STORE]
+    if after >= 0 and wait:
+        await _unless_draining(request, after, wait)
+    page = await store.changes(after)
+    shown = [
+        {
+            "namespace": change.namespace,
+            "function": change.function,
+            "execution": change.execution,
+            "origin": change.origin,
+            "phase": change.phase,
+        }
+        for change in page.changes
+    ]
+    return http.reply({"next": page.next, "changes": shown})
+
+
+@routes.get("/internal/v1/functions/{namespace}/{name}/summary")
+async def summary(request: web.Request) -> web.Response:
+    """Return what is known of a function: counts, newest executions, accepted ticks, pods."""
+    await access.operator(request)
+    namespace, store = request.match_info["namespace"], request.app[STORE]
+    uid = request.query.get("uid") or _function(request, namespace, request.match_info["name"]).metadata.uid
+    since = request.query.get("ticksSince")
+    completed = http.number(request, "completed", default=3, low=0, high=MAX_RECENT)
+    failed = http.number(request, "failed", default=1, low=0, high=MAX_RECENT)
+    recent = await store.recent(namespace, uid, completed=completed, failed=failed)
+    ticks = await store.ticks(uid, since=_moment("ticksSince", since)) if since else ()
+    return http.reply(
+        {
+            "counts": (await store.counts(uid)).to_json(),
+            "recent": [observed(record) for record in recent],
+            "ticks": [
+                {"scheduledAt": timestamp(tick.scheduled_at), "createdAt": timestamp(tick.created_at)} for tick in ticks
+            ],
+            "replicas": request.app[INVOKER].replicas(uid).ready,
+        },
+    )
+
+
+@routes.post("/internal/v1/functions/{name}/ticks")
+async def tick(request: web.Request) -> web.Response:
+    """Accept the execution of a schedule's tick, once per scheduled time however often it is asked for."""
+    namespace = await access.trigger(request)
+    function = _function(request, namespace, request.match_info["name"])
+    body = await http.read_json(request)
+    scheduled = _moment("scheduledTime", http.text(body, "scheduledTime", required=True))
+    if scheduled > request.app[SURROUNDINGS].now() + MAX_SKEW:
+        raise invalid_argument("scheduledTime", "Value must not lie in the future")
+    record = await request.app[EXECUTOR].enqueue(
+        ExecutionRequest(
+            id=secrets.token_hex(_ID_BYTES),
+            namespace=namespace,
+            function=function.metadata.name,
+            function_uid=function.metadata.uid,
+            origin=Origin.SCHEDULE,
+            trigger=Trigger.SCHEDULE,
+            scheduled_at=scheduled,
+            idempotency_key=f"schedule:{function.metadata.uid}:{scheduled.isoformat()}",
+            max_attempts=function.spec.retry.max_attempts,
+        ),
+    )
+    return http.reply({"id": record.id}, status=202)
+
+
+def observed(record: ExecutionRecord) -> Json:
+    """Return an execution for the operator: the fields of an Execution's status where the names coincide."""
+    request, outcome = record.request, record.outcome
+    shown: Json = {
+        "id": record.id,
+        "namespace": request.namespace,
+        "function": request.function,
+        "origin": request.origin.value,
+        "trigger": request.trigger.value,
+        "status": record.phase.value,
+        "deployment": record.deployment,
+        "attempt": record.attempt,
+        "path": request.path,
+        "method": request.method,
+        "createdAt": timestamp(record.created_at),
+    }
+    if record.started_at:
+        shown["startTime"] = timestamp(record.started_at)
+    if record.finished_at:
+        shown["completionTime"] = timestamp(record.finished_at)
+    if outcome:
+        shown |= {
+            "statusCode": outcome.status_code,
+            "response": outcome.response,
+            "stdout": outcome.stdout,
+            "stderr": outcome.stderr,
+            "duration": outcome.duration,
+            "coldStart": outcome.cold_start,
+            "times": outcome.times.to_json(),
+        }
+        if outcome.failure:
+            shown["failure"] = outcome.failure.to_json()
+    return shown
+
+
+def _function(request: web.Request, namespace: str, name: str) -> Function:
+    """Return an enabled function by its resource name."""
+    function = request.app[CATALOG].named(namespace, name)
+    if function is None or not function.spec.enabled:
+        raise AppwriteError(Problem.FUNCTION_NOT_FOUND)
+    return function
+
+
+def _moment(name: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise invalid_argument(name, "Value must be a date such as 2030-01-31T00:00:00Z") from error
+    if moment.tzinfo is None:
+        raise invalid_argument(name, "Value must have a time zone")
+    return moment.astimezone(UTC)
+
+
+async def _unless_draining(request: web.Request, after: int, wait: float) -> None:
+    """Wait for a change, but not beyond the beginning of the shutdown."""
+    change = asyncio.create_task(request.app[STORE].wait_change(after, within=wait))
+    drain = asyncio.create_task(request.app[DRAIN].wait_begun())
+    try:
+        await asyncio.wait({change, drain}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        change.cancel()
+        drain.cancel()
+        await asyncio.gather(change, drain, return_exceptions=True)

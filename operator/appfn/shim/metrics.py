@@ -1,0 +1,100 @@
+"""What Prometheus reads at /metrics: counted where it happens, gauges asked for when they are read."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from appfn.core.records import ExecutionRequest, Outcome
+from appfn.shim.ports import Invoker
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900)
+
+
+class Metrics:
+    """One registry for one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "appfn_http_requests", "HTTP requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self._request_seconds = Histogram(
+            "appfn_http_request_seconds",
+            "Time to answer HTTP requests.",
+            ("method", "route"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._accepted = Counter(
+            "appfn_executions_accepted",
+            "Executions committed to the queue.",
+            ("namespace", "trigger"),
+            registry=self.registry,
+        )
+        self._executions = Counter(
+            "appfn_executions",
+            "Executions that ended here.",
+            ("namespace", "trigger", "status", "reason"),
+            registry=self.registry,
+        )
+        self._run_seconds = Histogram(
+            "appfn_execution_run_seconds",
+            "Run time of the functions' own code.",
+            ("namespace",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._cold_starts = Counter(
+            "appfn_cold_starts", "Executions that had to wait for a new pod.", ("namespace",), registry=self.registry
+        )
+
+    def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one HTTP request. `route` is its pattern, never its path: labels must be few."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._request_seconds.labels(method, route).observe(seconds)
+
+    def accepted(self, request: ExecutionRequest) -> None:
+        """Count one execution committed to the queue."""
+        self._accepted.labels(request.namespace, request.trigger.value).inc()
+
+    def finished(self, request: ExecutionRequest, outcome: Outcome) -> None:
+        """Count one execution that ended."""
+        reason = outcome.failure.reason.value if outcome.failure else ""
+        self._executions.labels(request.namespace, request.trigger.value, outcome.phase.value, reason).inc()
+        self._run_seconds.labels(request.namespace).observe(outcome.duration)
+        if outcome.cold_start:
+            self._cold_starts.labels(request.namespace).inc()
+
+    def watch_invoker(self, invoker: Invoker) -> None:
+        """Show the dispatcher's pods, queues and counters too."""
+        self.registry.register(_InvokerCollector(invoker))
+
+    def render(self) -> bytes:
+        """Return all in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _InvokerCollector(Collector):
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
+
+    def describe(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        return iter(())  # names are known only when asked; there is nothing to check for duplicates
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        labels = ("namespace", "function")
+        pods = GaugeMetricFamily("appfn_pods", "Runtime pods by state.", labels=(*labels, "state"))
+        queued = GaugeMetricFamily("appfn_queue_depth", "Calls that wait for a pod.", labels=labels)
+        running = GaugeMetricFamily("appfn_calls_in_flight", "Calls that run.", labels=labels)
+        for key, now in self._invoker.functions().items():
+            for state, count in (("ready", now.ready), ("starting", now.starting), ("draining", now.draining)):
+                pods.add_metric((*key, state), count)
+            queued.add_metric(key, now.queued)
+            running.add_metric(key, now.in_flight)
+        yield from (pods, queued, running)
+        for name, value in asdict(self._invoker.counters()).items():
+            yield CounterMetricFamily(f"appfn_dispatcher_{name}", f"Dispatcher: {name} since start.", value=value)

@@ -1,0 +1,109 @@
+"""What happens around every route: an id, a log line without payloads, metrics, and errors turned into answers."""
+
+import logging
+import re
+import time
+import uuid
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from appfn.errors import IdempotencyError, QueueFullError, TransientError
+from appfn.shim import http
+from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.requests import METHODS
+from appfn.shim.services import DRAIN, METRICS
+from appfn.store.model import CursorError
+
+REQUEST_ID = web.RequestKey("request_id", str)
+"""Given by the client in X-Request-Id where it is harmless, else made here; sent back, and part of every log line."""
+_HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_SERVER_ERROR = 500
+_MAX_LOGGED = 128
+"""Characters of each part of a path in the log."""
+_RETRY_SECONDS = 2
+_access = logging.getLogger("appfn.shim.access")
+_logger = logging.getLogger(__name__)
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Outermost: id, metrics and the access log."""
+    given = request.headers.get("X-Request-Id", "")
+    request_id = given if _HARMLESS_ID.fullmatch(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = request_id
+    started = time.perf_counter()
+    status = 0
+    try:
+        with request.app[DRAIN].working():
+            response = await handler(request)
+        status = response.status
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request_id
+            response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+    finally:
+        _note(request, request_id, status=status, seconds=time.perf_counter() - started)
+
+
+def _note(request: web.Request, request_id: str, *, status: int, seconds: float) -> None:
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unmatched"
+    method = request.method if request.method in METHODS else "OTHER"  # a client may invent methods, and labels stay
+    request.app[METRICS].answered(method=method, route=route, status=status, seconds=seconds)
+    extra = {
+        "request_id": request_id,
+        "method": method,
+        "route": route,
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+        "remote": request.remote,
+        "target": {name: value[:_MAX_LOGGED] for name, value in request.match_info.items()},
+    }
+    level = logging.DEBUG if route in {"/healthz", "/readyz", "/metrics"} else logging.INFO
+    _access.log(level, "request", extra=extra)
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into an answer of Appwrite's form."""
+    try:
+        return await handler(request)
+    except AppwriteError as error:
+        return http.failure(error)
+    except web.HTTPException as error:
+        return http.failure(_of_http(error))
+    except Exception as error:
+        answer = _of_ours(error)
+        if answer.problem.status == _SERVER_ERROR:
+            _logger.exception("request failed", extra={"request_id": request.get(REQUEST_ID)})
+        return http.failure(answer)
+
+
+def _of_http(error: web.HTTPException) -> AppwriteError:
+    match error:
+        case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
+            return AppwriteError(Problem.ROUTE_NOT_FOUND)
+        case web.HTTPRequestEntityTooLarge():
+            return AppwriteError(Problem.PAYLOAD_TOO_LARGE)
+        case _:
+            return AppwriteError(Problem.ARGUMENT_INVALID, error.reason)
+
+
+def _of_ours(error: Exception) -> AppwriteError:
+    match error:
+        case QueueFullError():
+            message = f"{Problem.RATE_LIMIT_EXCEEDED.message} {error}"
+            return AppwriteError(Problem.RATE_LIMIT_EXCEEDED, message, retry_after=_whole(error.retry_after))
+        case IdempotencyError():
+            return AppwriteError(Problem.IDEMPOTENCY_CONFLICT)
+        case CursorError():
+            return AppwriteError(Problem.CURSOR_NOT_FOUND)
+        case TransientError():
+            return AppwriteError(Problem.SERVICE_DISABLED, retry_after=_whole(error.retry_after or _RETRY_SECONDS))
+        case _:
+            return AppwriteError(Problem.SERVER_ERROR)
+
+
+def _whole(seconds: float) -> int:
+    return max(1, -int(-seconds // 1))

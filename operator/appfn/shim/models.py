@@ -1,0 +1,122 @@
+"""Response models of the API in each format, pure: a record in, JSON out."""
+
+import re
+from datetime import UTC, datetime
+from typing import assert_never
+
+from appfn.api.base import Json
+from appfn.core.records import ExecutionRecord, Outcome
+from appfn.shim.formats import Format
+
+SHOWN_REQUEST_HEADERS = frozenset({"content-type", "content-length", "host", "user-agent"})
+"""What a model shows of the headers given to a function: none that could hold a credential."""
+_READ_PERMISSION = re.compile(r'read\("(.+)"\)')
+
+
+def execution(
+    record: ExecutionRecord,
+    format_: Format,
+    *,
+    function_id: str,
+    deployment_id: str,
+    logs: bool,
+) -> Json:
+    """Return the Execution model.
+
+    Args:
+        record: the execution.
+        format_: the client's dialect.
+        function_id: Appwrite id of the function.
+        deployment_id: Appwrite id of the deployment that ran it, empty while none has.
+        logs: whether the caller may see stdout and stderr; they are blank for others.
+    """
+    match format_:
+        case Format.V0:
+            return _execution_v0(record, function_id=function_id, logs=logs)
+        case Format.V1_0:
+            return _execution_v1_0(record, function_id=function_id, logs=logs)
+        case Format.V1_4:
+            return _execution_v1_4(record, function_id=function_id, deployment_id=deployment_id, logs=logs)
+        case _:
+            assert_never(format_)
+
+
+def execution_list(executions: list[Json], *, total: int) -> Json:
+    """Return the ExecutionList model, the same in every format."""
+    return {"total": total, "executions": executions}
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a date as the API of 1.0 and later writes it: `2020-10-15T06:38:00.000+00:00`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:
+    outcome = _outcome(record)
+    return {
+        "$id": record.id,
+        "$createdAt": int(record.created_at.timestamp()),
+        "$updatedAt": int(record.updated_at.timestamp()),
+        "$read": [_READ_PERMISSION.sub(r"\1", permission) for permission in record.request.permissions],
+        "functionId": function_id,
+        "trigger": record.request.trigger.value,
+        "status": record.phase.value,
+        "statusCode": outcome.status_code,
+        "response": outcome.response,
+        "stderr": _stderr(outcome) if logs else "",
+        "time": outcome.duration,
+    }
+
+
+def _execution_v1_0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:
+    outcome = _outcome(record)
+    return _envelope(record, function_id) | {
+        "statusCode": outcome.status_code,
+        "response": outcome.response,
+        "stdout": outcome.stdout if logs else "",
+        "stderr": _stderr(outcome) if logs else "",
+        "duration": outcome.duration,
+    }
+
+
+def _execution_v1_4(record: ExecutionRecord, *, function_id: str, deployment_id: str, logs: bool) -> Json:
+    outcome, request = _outcome(record), record.request
+    shown = {name: value for name, value in request.headers.items() if name.lower() in SHOWN_REQUEST_HEADERS}
+    return _envelope(record, function_id) | {
+        "resourceId": function_id,  # what SDKs of format 2 read instead of functionId
+        "resourceType": "functions",
+        "deploymentId": deployment_id,
+        "requestMethod": request.method,
+        "requestPath": request.path,
+        "requestHeaders": [{"name": name, "value": value} for name, value in shown.items()],
+        "responseStatusCode": outcome.status_code,
+        "responseBody": outcome.response,
+        "responseHeaders": [],
+        "logs": outcome.stdout if logs else "",
+        "errors": _stderr(outcome) if logs else "",
+        "duration": outcome.duration,
+        "scheduledAt": timestamp(request.scheduled_at) if request.scheduled_at else "",
+    }
+
+
+def _envelope(record: ExecutionRecord, function_id: str) -> Json:
+    return {
+        "$id": record.id,
+        "$createdAt": timestamp(record.created_at),
+        "$updatedAt": timestamp(record.updated_at),
+        "$permissions": list(record.request.permissions),
+        "functionId": function_id,
+        "trigger": record.request.trigger.value,
+        "status": record.phase.value,
+    }
+
+
+def _outcome(record: ExecutionRecord) -> Outcome:
+    return record.outcome or Outcome(phase=record.phase)
+
+
+def _stderr(outcome: Outcome) -> str:
+    """What the function wrote; where it never came to that, why not."""
+    if outcome.stderr or outcome.failure is None:
+        return outcome.stderr
+    return outcome.failure.message

@@ -1,0 +1,43 @@
+"""What the shim asks of the parts around it, as narrow as it uses them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from appfn.api.function import Function
+from appfn.api.runtime import Runtime
+from appfn.core.records import Invocation, Outcome
+from appfn.dispatch.dispatcher import Counters, Replicas, Target
+from appfn.kube.protocols import Cluster, Watcher
+
+
+class ShimCluster(Cluster, Watcher, Protocol):
+    """Kubernetes."""
+
+
+class Invoker(Protocol):
+    """The dispatcher; see `appfn.dispatch.dispatcher.Dispatcher` for what each method promises."""
+
+    async def invoke(
+        self,
+        invocation: Invocation,
+        runtime: Runtime,
+        function: Function,
+        *,
+        on_start: Callable[[], Awaitable[None]] | None = None,
+    ) -> Outcome:
+        """Run one attempt and return how it ended."""
+
+    def sync(self, targets: Mapping[str, Target]) -> None:
+        """Take the whole truth of what should run, by function uid."""
+
+    def replicas(self, function_uid: str) -> Replicas:
+        """Return what a function has now."""
+
+    def functions(self) -> Mapping[tuple[str, str], Replicas]:
+        """Return what every function has now, by (namespace, name)."""
+
+    def counters(self) -> Counters:
+        """Return counters since start."""
+
+    async def drain(self, seconds: float) -> bool:
+        """Accept nothing more; wait until all accepted calls ended."""

@@ -1,0 +1,141 @@
+"""What a client asks to be executed, pure: the bodies of all formats in, one `Asked` out."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from appfn.api.base import Json
+from appfn.shim.errors import invalid_argument
+from appfn.shim.formats import Format
+
+MAX_DATA = 8192
+"""Characters of `data` in formats before 1.4; later ones are bounded by the size of the request alone."""
+MAX_PATH = 2048
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 16_384
+MAX_IDEMPOTENCY_KEY = 255
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"})
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,255}", re.ASCII)
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An execution as asked for."""
+
+    data: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path: str = "/"
+    method: str = "POST"
+    asynchronous: bool = False
+
+    def digest(self) -> str:
+        """SHA-256 of all of it, in hex: tells a repeated request from another one with the same idempotency key."""
+        parts = [self.data, sorted(self.headers.items()), self.path, self.method, self.asynchronous]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def parse(body: Json, format_: Format) -> Asked:
+    """Return what a body asks for. `data` and `body` are both understood in every format; `body` wins.
+
+    Raises:
+        AppwriteError: general_argument_invalid, naming the parameter.
+    """
+    name = "body" if "body" in body else "data"
+    data = _text(name, body.get(name))
+    if format_ < Format.V1_4 and len(data) > MAX_DATA:
+        raise invalid_argument(name, f"Value must be a valid string and at most {MAX_DATA} chars long")
+    if body.get("scheduledAt"):
+        raise invalid_argument("scheduledAt", "delayed executions are not supported; give the function a schedule")
+    return Asked(
+        data=data,
+        headers=headers(body.get("headers")),
+        path=_path(body.get("path")),
+        method=_method(body.get("method")),
+        asynchronous=_boolean("async", body.get("async"), default=format_ is Format.V0),
+    )
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text may be the id of an execution: ours, or the uid of an Execution."""
+    return _ID.fullmatch(text) is not None
+
+
+def idempotency_key(value: str | None) -> str | None:
+    """Return the checked value of the header Idempotency-Key.
+
+    Raises:
+        AppwriteError: general_argument_invalid.
+    """
+    if value is not None and not _VISIBLE_ASCII.fullmatch(value):
+        raise invalid_argument("Idempotency-Key", f"give 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters")
+    return value
+
+
+def headers(value: Any) -> dict[str, str]:
+    """Return headers to hand to a function, names lower-cased: an object of strings, or such an object as JSON text.
+
+    Raises:
+        AppwriteError: general_argument_invalid.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "{}")
+        except (ValueError, RecursionError) as error:
+            raise invalid_argument("headers", "Value must be a valid object") from error
+    if value is None or value == []:  # PHP's way to write an empty object
+        return {}
+    if not isinstance(value, dict) or len(value) > MAX_HEADERS:
+        raise invalid_argument("headers", f"Value must be an object of at most {MAX_HEADERS} headers")
+    for name, text in value.items():
+        if not _TOKEN.fullmatch(name) or not isinstance(text, str) or not _FIELD_VALUE.fullmatch(text):
+            raise invalid_argument("headers", "each name must be an HTTP token, each value a line of text")
+    if sum(len(name) + len(text) for name, text in value.items()) > MAX_HEADER_BYTES:
+        raise invalid_argument("headers", f"all together may have {MAX_HEADER_BYTES} characters")
+    return {name.lower(): _text("headers", text) for name, text in value.items()}
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise invalid_argument(name, "Value must be a valid string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise invalid_argument(name, "Value must be valid Unicode, without lone surrogates") from error
+    return value
+
+
+def _path(value: Any) -> str:
+    path = _text("path", value) or "/"
+    if len(path) > MAX_PATH or not path.startswith("/") or not path.isprintable():
+        raise invalid_argument("path", f"Value must begin with / and have at most {MAX_PATH} printable characters")
+    return path
+
+
+def _method(value: Any) -> str:
+    method = _text("method", value).upper() or "POST"
+    if method not in METHODS:
+        raise invalid_argument("method", f"Value must be one of ({', '.join(sorted(METHODS))})")
+    return method
+
+
+def _boolean(name: str, value: Any, *, default: bool) -> bool:
+    match value:
+        case None:
+            return default
+        case bool():
+            return value
+        case "true" | "1" | 1:
+            return True
+        case "false" | "0" | 0:
+            return False
+        case _:
+            raise invalid_argument(name, "Value must be a valid boolean")

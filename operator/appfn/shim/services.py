@@ -1,0 +1,184 @@
+"""The parts of a running shim: made in order when the application starts, closed in reverse when it stops.
+
+Each is an entry of the application under a typed key; routes take what they need from there.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from aiohttp import web
+
+from appfn.config import Config, ShimConfig
+from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher
+from appfn.shim import master_key
+from appfn.shim.auth.authenticator import Authenticator
+from appfn.shim.catalog import Catalog
+from appfn.shim.drain import Drain
+from appfn.shim.executor import Endings, Executor
+from appfn.shim.housekeeping import Housekeeping
+from appfn.shim.metrics import Metrics
+from appfn.shim.ports import Invoker, ShimCluster
+from appfn.shim.targets import Targets
+from appfn.shim.variables import VariableResolver
+from appfn.shim.worker import Worker
+from appfn.store.artifacts import ArtifactStore
+from appfn.store.executions import ExecutionStore
+
+_BOOT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an application is put into: everything a test may want to replace."""
+
+    config: Config
+    cluster: ShimCluster
+    make_invoker: "Callable[[Surroundings, ArtifactSource, bytes], AbstractAsyncContextManager[Invoker]]"
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes
+
+
+SURROUNDINGS = web.AppKey("surroundings", Surroundings)
+CONFIG = web.AppKey("config", ShimConfig)
+DRAIN = web.AppKey("drain", Drain)
+METRICS = web.AppKey("metrics", Metrics)
+STORE = web.AppKey("store", ExecutionStore)
+ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
+CATALOG = web.AppKey("catalog", Catalog)
+AUTH = web.AppKey("auth", Authenticator)
+RESOLVER = web.AppKey("resolver", VariableResolver)
+INVOKER: web.AppKey[Invoker] = web.AppKey("invoker")
+EXECUTOR = web.AppKey("executor", Executor)
+WORKER = web.AppKey("worker", Worker)
+
+
+def make_dispatcher(
+    surroundings: Surroundings, artifacts: ArtifactSource, key: bytes
+) -> AbstractAsyncContextManager[Invoker]:
+    """Return the dispatcher of runtime pods."""
+    return Dispatcher(
+        cluster=surroundings.cluster,
+        watcher=surroundings.cluster,
+        artifacts=artifacts,
+        master_key=key,
+        config=surroundings.config.shim,
+        image=surroundings.config.common.image,
+    )
+
+
+async def store(app: web.Application) -> AsyncIterator[None]:
+    """Open the execution store; flush and close it last of all."""
+    config = app[CONFIG]
+    now = app[SURROUNDINGS].now
+    async with ExecutionStore.open(config.database_url, now=now, flush_seconds=config.flush_seconds) as opened:
+        app[STORE] = opened
+        yield
+
+
+async def artifacts(app: web.Application) -> AsyncIterator[None]:
+    """Open the artifact store."""
+    config = app[CONFIG]
+    async with ArtifactStore.open(config.artifacts_url, spool=Path(config.cache_dir)) as opened:
+        app[ARTIFACTS] = opened
+        yield
+
+
+async def catalog(app: web.Application) -> AsyncIterator[None]:
+    """Watch the cluster."""
+    surroundings = app[SURROUNDINGS]
+    namespace = surroundings.config.common.namespace
+    async with Catalog.open(surroundings.cluster, system_namespace=namespace) as opened:
+        app[CATALOG] = opened
+        yield
+
+
+async def auth(app: web.Application) -> AsyncIterator[None]:
+    """Know callers and variables."""
+    surroundings, config = app[SURROUNDINGS], app[CONFIG]
+    authenticator = Authenticator(
+        surroundings.cluster,
+        cache_seconds=config.auth_cache_seconds,
+        now=surroundings.now,
+        monotonic=surroundings.monotonic,
+    )
+    resolver = VariableResolver(
+        surroundings.cluster,
+        cache_seconds=config.variable_cache_seconds,
+        monotonic=surroundings.monotonic,
+    )
+    app[AUTH], app[RESOLVER] = authenticator, resolver
+    yield
+    await authenticator.aclose()
+    await resolver.aclose()
+
+
+async def invoker(app: web.Application) -> AsyncIterator[None]:
+    """Run functions in pods, the pods that the catalog wants; at the end wait for calls under way."""
+    surroundings, reader = app[SURROUNDINGS], ArtifactReader(app[ARTIFACTS])
+    key = await master_key.ensure(
+        surroundings.cluster, surroundings.config.common.namespace, random_bytes=surroundings.random_bytes
+    )
+    async with surroundings.make_invoker(surroundings, reader, key) as opened:
+        app[INVOKER] = opened
+        app[METRICS].watch_invoker(opened)
+        targets = Targets(catalog=app[CATALOG], invoker=opened, resolver=app[RESOLVER])
+        async with targets.following():
+            yield
+        await opened.drain(app[DRAIN].remaining)
+
+
+async def worker(app: web.Application) -> AsyncIterator[None]:
+    """Run what the queue holds."""
+    surroundings, config = app[SURROUNDINGS], app[CONFIG]
+    app[EXECUTOR] = executor = Executor(
+        store=app[STORE],
+        invoker=app[INVOKER],
+        resolver=app[RESOLVER],
+        metrics=app[METRICS],
+        endings=Endings(),
+        queue_limit=config.queue_limit,
+        now=surroundings.now,
+    )
+    app[WORKER] = made = Worker(
+        executor=executor,
+        catalog=app[CATALOG],
+        name=f"{config.replica}/{surroundings.random_bytes(_BOOT_BYTES).hex()}",
+        concurrency=config.async_concurrency,
+        lease_seconds=config.lease_seconds,
+        now=surroundings.now,
+        monotonic=surroundings.monotonic,
+    )
+    async with made.running(remaining=lambda: app[DRAIN].remaining):
+        yield
+
+
+async def housekeeping(app: web.Application) -> AsyncIterator[None]:
+    """Delete what has to go."""
+    keeper = Housekeeping(
+        store=app[STORE],
+        catalog=app[CATALOG],
+        retention=timedelta(days=app[CONFIG].retention_days),
+        now=app[SURROUNDINGS].now,
+    )
+    async with keeper.running():
+        yield
+
+
+ALL = (store, artifacts, catalog, auth, invoker, worker, housekeeping)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactReader:
+    """The artifact store as the dispatcher reads it."""
+
+    store: ArtifactStore
+
+    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
+        """Return size and content of a built artifact."""
+        return await self.store.open_artifact(namespace, digest)
