@@ -33,12 +33,13 @@ _PROBE_PAUSE: Final = 0.01
 _CREATE_PAUSE: Final = 0.5
 _MAX_LOAD_REPLY: Final = 65_536
 _MAX_REASON: Final = 500
+_MAX_HEADER: Final = 60_000
 
 
 class ArtifactSource(Protocol):
     """Where built tarballs come from."""
 
-    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
+    async def open_artifact(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
         """Return size in bytes and content; raises `LookupError`, `OSError` or an `AppfnError` where it cannot."""
 
 
@@ -134,24 +135,25 @@ class Launcher:
 
     async def _create(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> None:
         manifest = self._manifest(pod, template, code)
+        pod.waiting = "the pods of its namespace cannot be watched"
         try:
             await self._fleet.watch(pod.key.namespace)
-            while not await self._created(manifest):
-                pod.waiting = "the API server does not take it now"
+            while not await self._created(pod, manifest):  # noqa: ASYNC110 - nothing tells when to try again
                 await asyncio.sleep(_CREATE_PAUSE)
         except (ForbiddenError, RejectedError) as error:
             raise NotServedError(failures.pod_not_started(str(error))) from error
         except AppfnError as error:
             raise NotServedError(failures.pod_not_started(f"no answer of the API server: {error}")) from error
 
-    async def _created(self, manifest: Json) -> bool:
+    async def _created(self, pod: RuntimePod, manifest: Json) -> bool:
         try:
             await self._cluster.create(POD, manifest)
-        except ConflictError:  # the name is random: an earlier try of ours succeeded and its answer was lost
-            return True
-        except TransientError as error:
-            _log.warning("creating a runtime pod failed", extra={"error": str(error)})
-            return False
+        except (ConflictError, TransientError) as error:
+            _log.warning("creating a runtime pod failed", extra={"pod": str(pod.key), "error": str(error)})
+            pod.waiting = f"the API server did not take it: {error}"
+            # The name is random: if it is taken, then by an earlier try of ours whose answer was lost. If it is not,
+            # the conflict was about something else, as a quota that many pods are counted against at once.
+            return isinstance(error, ConflictError) and await self._cluster.get(POD, pod.key) is not None
         return True
 
     def _manifest(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> Json:
@@ -172,12 +174,9 @@ class Launcher:
         """Push the code; return the seconds the runtime server took to start."""
         digest = code.artifacts[pod.architecture]
         order = {"digest": digest, "entrypoint": code.entrypoint, "key": pod.runtime_key, "env": dict(code.variables)}
-        headers = {
-            "authorization": f"Bearer {self._load_token(pod)}",
-            "x-appfn-load": base64.urlsafe_b64encode(json.dumps(order).encode()).decode(),
-        }
+        headers = [("authorization", f"Bearer {self._load_token(pod)}"), *_load_headers(order)]
         try:
-            size, content = await self._artifacts.open(pod.key.namespace, digest)
+            size, content = await self._artifacts.open_artifact(pod.key.namespace, digest)
         except (AppfnError, LookupError, OSError) as error:
             _log.warning("an artifact cannot be read", extra={"digest": digest, "error": str(error)})
             raise NotServedError(failures.load_failed(f"its artifact {digest} cannot be read")) from error
@@ -210,6 +209,13 @@ async def _unless_ended(pod: RuntimePod, work: Coroutine[Any, Any, None]) -> Non
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _load_headers(order: Json) -> list[tuple[str, str]]:
+    """Return the description of a load as headers that the agent joins again: one line may hold 64 KiB at most."""
+    text = base64.urlsafe_b64encode(json.dumps(order, separators=(",", ":")).encode()).decode()
+    pieces = (text[start : start + _MAX_HEADER] for start in range(0, len(text), _MAX_HEADER))
+    return [("x-appfn-load", piece) for piece in pieces]
 
 
 def _boot_seconds(reply: Reply) -> float:

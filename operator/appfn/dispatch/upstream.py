@@ -4,10 +4,11 @@ Behind the small `Upstream` protocol, so that the client can be exchanged withou
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from appfn.dispatch.messages import Reply, Request
@@ -59,7 +60,7 @@ class Upstream(Protocol):
         address: Address,
         *,
         path: str,
-        headers: Mapping[str, str],
+        headers: Sequence[tuple[str, str]],
         size: int,
         content: AsyncIterator[bytes],
         limit: int,
@@ -110,7 +111,7 @@ class AiohttpUpstream:
         address: Address,
         *,
         path: str,
-        headers: Mapping[str, str],
+        headers: Sequence[tuple[str, str]],
         size: int,
         content: AsyncIterator[bytes],
         limit: int,
@@ -119,7 +120,7 @@ class AiohttpUpstream:
         return await self._exchange(
             "POST",
             _url(address, path),
-            headers={**headers, "content-length": str(size), "content-type": "application/gzip"},
+            headers=CIMultiDict([*headers, ("content-length", str(size)), ("content-type", "application/gzip")]),
             data=content,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             limit=limit,
