@@ -45,6 +45,20 @@ def owner_reference(kind: Kind, owner: ObjectMeta, *, controller: bool = True) -
     return {**reference, "controller": True} if controller else reference
 
 
+def ownership(kind: Kind, child: ObjectMeta, owner_kind: Kind, owner: ObjectMeta) -> Json:
+    """Return what to apply to an existing object to make it go with its owner.
+
+    The uid in it keeps server-side apply from creating the object where it is gone.
+    """
+    references = [owner_reference(owner_kind, owner, controller=False)]
+    identity = {"name": child.name, "namespace": child.namespace, "uid": child.uid}
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
+        "metadata": {**identity, "ownerReferences": references},
+    }
+
+
 def controller_uid(body: Mapping[str, Any]) -> str:
     """Return the uid of the object's controller, empty where it has none."""
     references = body.get("metadata", {}).get("ownerReferences") or []

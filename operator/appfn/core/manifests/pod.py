@@ -86,6 +86,11 @@ def empty_dir(name: str, size_limit: str) -> Json:
     return {"name": name, "emptyDir": {"sizeLimit": size_limit}}
 
 
+def literal(value: str) -> str:
+    """Return a value as `env`, `command` and `args` must spell it: Kubernetes expands `$(X)` and reads `$$` as `$`."""
+    return value.replace("$", "$$")
+
+
 def environment(values: Mapping[str, str]) -> list[Json]:
-    """Return the `env` list of plain values."""
-    return [{"name": name, "value": value} for name, value in values.items()]
+    """Return the `env` list of values that are meant literally."""
+    return [{"name": name, "value": literal(value)} for name, value in values.items()]
