@@ -68,6 +68,7 @@ class Collection:
     labels: str = ""
     fields: str = ""
     page_size: int = PAGE_SIZE
+    silence: float = SILENCE_SECONDS
 
     async def list(self) -> Listing:
         """Return all objects, read consistently.
@@ -116,7 +117,7 @@ class Collection:
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         path = path_of(self.kind, namespace=self.namespace)
-        async with self.rest.lines(path, query=query, silence=SILENCE_SECONDS) as lines:
+        async with self.rest.lines(path, query=query, silence=self.silence) as lines:
             yield (_event(line) async for line in lines)
 
     def _selectors(self) -> dict[str, str]:
