@@ -1,0 +1,135 @@
+// HTTP server of the Node.js runtime: open-runtimes protocol v2, up before the user's code arrives.
+//
+// One process runs many executions at once. Requests that come before the code wait for it; a load that failed answers
+// every one of them with its trace.
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { createServer } from 'node:http';
+
+import { envelope, execute } from './execution.mjs';
+import { load, receiveStart } from './loader.mjs';
+import { installCapture, outsideExecution } from './logs.mjs';
+
+const PORT = Number(process.env.APPFN_RUNTIME_PORT || 3000);
+const FOLDER = process.env.APPFN_DIR || '/appfn';
+const MAX_BODY = 32 * 1024 * 1024;
+const BODILESS = new Set([204, 304]);
+
+let running = 0;
+let stopping = false;
+/** Resolves to {keyDigest, main} or {keyDigest, failure}. */
+let loaded;
+
+function digest(text) {
+  return createHash('sha256').update(text).digest();
+}
+
+/** Answers with a JSON text; statuses that may not have a body go without. */
+function answer(response, status, json) {
+  if (BODILESS.has(status)) {
+    response.writeHead(status).end();
+    return;
+  }
+  const body = Buffer.from(json);
+  response.writeHead(status, { 'content-type': 'application/json', 'content-length': body.length });
+  response.end(body);
+}
+
+function refuse(response, status, message) {
+  answer(response, status, JSON.stringify({ stderr: message }));
+}
+
+/** Reads a request's body; resolves to undefined where it is too large or cut off. */
+function readBody(request) {
+  return new Promise((resolve) => {
+    const pieces = [];
+    let size = 0;
+    request.on('data', (piece) => {
+      size += piece.length;
+      if (size > MAX_BODY) resolve(undefined);
+      else pieces.push(piece);
+    });
+    request.on('end', () => resolve(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces)));
+    request.on('close', () => resolve(undefined));
+  });
+}
+
+/** Parses what a call is about; throws an Error whose message tells the caller what is wrong. */
+function parseCall(body) {
+  let document;
+  try {
+    document = JSON.parse(body.toString('utf8') || '{}');
+  } catch (error) {
+    throw new Error(`The request body is not JSON: ${error.message}`);
+  }
+  if (document === null || typeof document !== 'object' || Array.isArray(document)) {
+    throw new Error('The request body is not a JSON object.');
+  }
+  return {
+    variables: asObject(document.variables),
+    headers: asObject(document.headers),
+    payload: asText(document.payload),
+  };
+}
+
+function asObject(value) {
+  // PHP encodes an empty object as []
+  return value !== null && typeof value === 'object' && !Array.isArray(value) ? value : {};
+}
+
+function asText(value) {
+  if (typeof value === 'string') return value;
+  return value === undefined || value === null ? '' : JSON.stringify(value);
+}
+
+async function serve(request, response) {
+  const reading = readBody(request);
+  const code = await loaded;
+  if (!timingSafeEqual(digest(request.headers['x-internal-challenge'] || ''), code.keyDigest)) {
+    return refuse(response, 500, 'Unauthorized');
+  }
+  if (request.method !== 'POST') return refuse(response, 405, 'Only POST is answered.');
+  const body = await reading;
+  if (body === undefined) return refuse(response, 413, `The request is larger than ${MAX_BODY} bytes.`);
+  let call;
+  try {
+    call = parseCall(body);
+  } catch (error) {
+    return refuse(response, 400, error.message);
+  }
+  if (code.failure) return answer(response, 500, envelope(code.failure));
+  const { status, body: json } = await execute(code.main, call);
+  return answer(response, status, json);
+}
+
+const server = createServer(async (request, response) => {
+  running += 1;
+  response.on('close', () => {
+    running -= 1;
+    if (stopping && running === 0) process.exit(0);
+  });
+  try {
+    await serve(request, response);
+  } catch (error) {
+    outsideExecution(`appfn runtime: ${error.stack}\n`);
+    if (!response.headersSent) refuse(response, 500, 'The runtime failed to serve this call.');
+  }
+});
+// The dispatcher keeps connections open and decides when they end: a server that closes an idle one races its next call.
+server.keepAliveTimeout = 0;
+server.requestTimeout = 0;
+
+process.on('SIGTERM', () => {
+  stopping = true;
+  server.close();
+  if (running === 0) process.exit(0);
+});
+
+installCapture();
+server.listen(PORT, '0.0.0.0');
+loaded = receiveStart(`${FOLDER}/start`)
+  .then(load)
+  .then((code) => ({ ...code, keyDigest: digest(code.key) }))
+  .catch((error) => {
+    outsideExecution(`The start signal cannot be read: ${error.stack}\n`);
+    process.exit(1);
+  });

@@ -1,0 +1,123 @@
+"""One execution: from the call to the envelope that answers it."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from .loader import Code, trace
+from .logs import LogSink, new_sink, sink_of
+
+LOWEST_STATUS = 200
+HIGHEST_STATUS = 599
+NO_ANSWER = "The function returned no answer: return res.json({...}) or res.send('...')."
+
+
+@dataclass
+class Request:
+    """The `req` of a function."""
+
+    variables: dict[str, Any]
+    headers: dict[str, Any]
+    payload: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `res.send` and `res.json` return: the value, encoded, and the status."""
+
+    encoded: str
+    status: int
+
+
+class Response:
+    """The `res` of a function. The value a function returns counts; where it returns none, its last answer does."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+
+    def send(self, text: Any, status: int = 200) -> Answer:
+        """Answer with a text."""
+        return self._take("send", text, status)
+
+    def json(self, obj: Any, status: int = 200) -> Answer:
+        """Answer with a value that JSON can say."""
+        return self._take("json", obj, status)
+
+    def _take(self, method: str, value: Any, status: int) -> Answer:
+        if not isinstance(status, int) or not LOWEST_STATUS <= status <= HIGHEST_STATUS:
+            raise ValueError(f"res.{method}: the status must be an integer from 200 to 599, not {status!r}")
+        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self.answer = Answer(encoded, int(status))
+        return self.answer
+
+
+def execute(code: Code, request: Request) -> tuple[int, str]:
+    """Run the function in this thread; return the HTTP status and the envelope as JSON."""
+    if code.main is None:
+        return 500, envelope(code.stdout, code.stderr)
+    sink = new_sink()
+    token = sink_of.set(sink)
+    try:
+        answer = _call(code, request, sink)
+    except BaseException as error:  # noqa: BLE001 - whatever user code raises, SystemExit too
+        sink.err.write(trace(error))
+        answer = None
+    finally:
+        sink_of.reset(token)
+    stdout, stderr = sink.close()
+    if answer is None:
+        return 500, envelope(stdout, stderr)
+    return answer.status, envelope(stdout, stderr, answer.encoded)
+
+
+def envelope(stdout: str, stderr: str, encoded: str | None = None) -> str:
+    """Return the envelope as JSON; without a response where there is none."""
+    logs = f'"stdout":{json.dumps(stdout, ensure_ascii=False)},"stderr":{json.dumps(stderr, ensure_ascii=False)}}}'
+    return f"{{{logs}" if encoded is None else f'{{"response":{encoded},{logs}'
+
+
+def _call(code: Code, request: Request, sink: LogSink) -> Answer | None:
+    assert code.main is not None
+    response = Response()
+    returned = code.main(request, response)
+    if asyncio.iscoroutine(returned):
+        returned = _await(returned)
+    answer = returned if isinstance(returned, Answer) else response.answer
+    if answer is None:
+        sink.err.write(f"{NO_ANSWER}\n")
+    return answer
+
+
+def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on the shared event loop, in this thread's context; return or raise what it does."""
+    returned, error = asyncio.run_coroutine_threadsafe(_outcome(coroutine), _loop()).result()
+    if error is not None:
+        raise error
+    return returned
+
+
+async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """Await, keeping the exception: SystemExit would end the loop that others are using."""
+    try:
+        return await coroutine, None
+    except BaseException as error:  # noqa: BLE001 - whatever user code raises
+        return None, error
+
+
+_loops: list[asyncio.AbstractEventLoop] = []
+_loops_lock = threading.Lock()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that all async functions share, so that their clients and connections may be shared too."""
+    with _loops_lock:
+        if not _loops:
+            loop = asyncio.new_event_loop()
+            token = sink_of.set(None)  # the loop's thread belongs to no execution
+            threading.Thread(target=loop.run_forever, name="asyncio", daemon=True).start()
+            sink_of.reset(token)
+            _loops.append(loop)
+        return _loops[0]
