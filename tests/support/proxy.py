@@ -37,12 +37,16 @@ class Proxy:
     Attributes:
         lists: list requests forwarded (pages count each).
         watches: watch requests received.
+        down: while True, every request is answered 503.
+        lost_answers: so many patches reach the API server, but their answers get lost.
     """
 
     def __init__(self, session: aiohttp.ClientSession, connection: Connection) -> None:
         self.faults: deque[Fault] = deque()
         self.lists = 0
         self.watches = 0
+        self.down = False
+        self.lost_answers = 0
         self.url = ""
         self._session = session
         self._connection = connection
@@ -56,6 +60,8 @@ class Proxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
+        if self.down:
+            return web.Response(status=503, text="down")
         if "watch" in request.query:
             self.watches += 1
             if self.faults:
@@ -63,7 +69,15 @@ class Proxy:
             return await self._forward_watch(request)
         if request.method == "GET":
             self.lists += 1
+        if request.method == "PATCH" and self.lost_answers:
+            self.lost_answers -= 1
+            return await self._forward_and_lose(request)
         return await self._forward(request)
+
+    async def _forward_and_lose(self, request: web.Request) -> web.StreamResponse:
+        async with self._request(request) as answer:
+            await answer.read()
+        return web.Response(status=504, text="the answer got lost")
 
     async def _forward_watch(self, request: web.Request) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -75,15 +89,20 @@ class Proxy:
             self._open.discard(task)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        headers = {"Content-Type": request.headers.get("Content-Type", MERGE_PATCH), "Accept": "application/json"}
-        url = f"{self._connection.server}{request.path_qs}"
-        body = await request.read()
-        async with self._session.request(request.method, url, data=body or None, headers=headers) as answer:
+        async with self._request(request) as answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             await response.prepare(request)
             async for chunk in answer.content.iter_any():
                 await response.write(chunk)
             return response
+
+    @asynccontextmanager
+    async def _request(self, request: web.Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {"Content-Type": request.headers.get("Content-Type", MERGE_PATCH), "Accept": "application/json"}
+        url = f"{self._connection.server}{request.path_qs}"
+        body = await request.read()
+        async with self._session.request(request.method, url, data=body or None, headers=headers) as answer:
+            yield answer
 
 
 async def _failing(request: web.Request, fault: Fault) -> web.StreamResponse:
