@@ -30,6 +30,8 @@ class CommonConfig:
     """appfn's own image: what agent and trigger containers run."""
     shim_url: str = _env("SHIM_URL", "http://appfn-shim.appfn-system.svc")
     """Base URL of the shim as pods of projects and the operator reach it, without a trailing slash."""
+    kubeconfig: str = _env("KUBECONFIG", "")
+    """Path of a kubeconfig; empty: the pod's own ServiceAccount."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

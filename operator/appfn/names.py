@@ -40,6 +40,7 @@ FIELD_MANAGER_DEPLOYMENT = "appfn-deployment"
 FIELD_MANAGER_EXECUTION = "appfn-execution"
 FIELD_MANAGER_RUNTIME = "appfn-runtime"
 FIELD_MANAGER_HISTORY = "appfn-history"
+FIELD_MANAGER_OPERATOR = "appfn-operator"
 FIELD_MANAGER_SHIM = "appfn-shim"
 
 SERVICE_ACCOUNT_BUILD = "appfn-build"
@@ -54,6 +55,8 @@ CONFIG_MAP_BUILD_CA = "appfn-build-ca"
 """In a project, optional: key `ca-certificates.crt`, trusted by builds that point their tools at it."""
 SECRET_MASTER_KEY = "appfn-keys"  # noqa: S105 - the name of a Secret, not its content
 """In the system namespace: the key that runtime and load tokens are derived from."""
+LEASE_OPERATOR = "appfn-operator"
+"""In the system namespace: the Lease that one operator holds."""
 AUDIENCE = "appfn"
 """Audience of the ServiceAccount tokens the shim accepts."""
 
