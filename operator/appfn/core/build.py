@@ -4,7 +4,7 @@
 A build that is ready or failed is over: whatever happens to its Job afterwards changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -43,6 +43,8 @@ class ObservedBuild:
     """What `job` says; None without a Job."""
     cached: StoredBuild | None = None
     """An earlier build of the same thing."""
+    problem: Problem | None = None
+    """Why it cannot be known whether there was one."""
     log_tail: str = field(default="", repr=False)
 
 
@@ -97,6 +99,15 @@ def targets(observed: Observed) -> list[Build]:
 def unfinished(build: Build) -> bool:
     """Tell whether a target still needs to be looked at."""
     return build.phase in _UNFINISHED
+
+
+def over(deployment: Deployment) -> bool:
+    """Tell whether every build has ended and none is asked for again."""
+    builds = deployment.status.builds
+    if not builds or any(map(unfinished, builds)):
+        return False
+    retry = _retry_token(deployment) != deployment.status.retry_token
+    return not (retry and any(build.phase is BuildPhase.FAILED for build in builds))
 
 
 def request(observed: Observed, build: Build) -> BuildRequest | None:
@@ -159,13 +170,15 @@ def decide(observed: Observed, now: datetime, *, settings: BuildSettings) -> Pla
     )
 
 
-def refused(observed: Observed, plan: Plan, job: str, problem: Problem, now: datetime) -> Plan:
-    """Return the plan as it stands when the API server refuses to take a Job."""
+def refused(observed: Observed, plan: Plan, jobs: Collection[str], problem: Problem, *, now: datetime) -> Plan:
+    """Return the plan as it stands when these Jobs could not be made."""
     builds = [
-        _blocked_step(build.model_copy(update={"job": ""}), problem, now).build if build.job == job else build
+        _blocked_step(build.model_copy(update={"job": "", "start_time": None}), problem, now).build
+        if build.job in jobs
+        else build
         for build in plan.status.builds
     ]
-    return replace(plan, status=_status(observed, builds, None, now), requeue=WAIT_SECONDS)
+    return replace(plan, status=_status(observed, builds, problem, now), requeue=WAIT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +201,7 @@ def _step(observed: Observed, build: Build, problem: Problem | None, now: dateti
         return _follow(observed.deployment, build, found, now)
     if found.cached is not None:
         return _Step(build=_ready(build, found.cached.artifact, found.cached.log, found.log_tail, now, job=""))
-    obstacle = problem or _no_image(observed, build) or _no_node(observed, build)
+    obstacle = problem or _no_image(observed, build) or _no_node(observed, build) or found.problem
     asked = request(observed, build)
     if obstacle is not None or asked is None:
         return _blocked_step(build, obstacle, now)

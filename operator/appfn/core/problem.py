@@ -23,6 +23,7 @@ class BuildReason(StrEnum):
     NO_NODE_FOR_ARCHITECTURE = "NoNodeForArchitecture"
     NOT_OWNED = "NotOwned"
     FORBIDDEN = "Forbidden"
+    SHIM_UNAVAILABLE = "ShimUnavailable"
     UNSCHEDULABLE = "Unschedulable"
     # The agent's words (termination messages of fetch and upload).
     SOURCE_UNAVAILABLE = "SourceUnavailable"

@@ -48,10 +48,11 @@ def owner_reference(kind: Kind, owner: ObjectMeta, *, controller: bool = True) -
 def ownership(kind: Kind, child: ObjectMeta, owner_kind: Kind, owner: ObjectMeta) -> Json:
     """Return what to apply to an existing object to make it go with its owner.
 
-    The uid in it keeps server-side apply from creating the object where it is gone.
+    The resourceVersion in it keeps server-side apply from creating the object, or adopting its successor, where it is
+    gone.
     """
     references = [owner_reference(owner_kind, owner, controller=False)]
-    identity = {"name": child.name, "namespace": child.namespace, "uid": child.uid}
+    identity = {"name": child.name, "namespace": child.namespace, "resourceVersion": child.resource_version}
     return {
         "apiVersion": kind.api_version,
         "kind": kind.name,

@@ -1,0 +1,92 @@
+"""What the shim reports as changed, turned into marks.
+
+One long poll follows the shim's change feed. An Execution resource is marked at once; a Function, whose counts and
+history change with every call, at most every COALESCE_SECONDS, so that a busy one costs a bounded number of writes.
+The feed is followed from where it ends at the start: what happened before is seen by looking at every object.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from appfn import names
+from appfn.api.execution import Execution
+from appfn.api.kinds import Key
+from appfn.core.observed import Change
+from appfn.core.records import Origin
+from appfn.errors import AppfnError
+from appfn.reconcile.dependencies import Controller, Dependencies
+from appfn.reconcile.gather import of_function
+
+logger = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 5.0
+"""Least time between two marks of one Function."""
+WAIT_SECONDS = 25.0
+"""How long one poll waits for a change."""
+AWAY_SECONDS = 5.0
+"""Pause after a poll that failed."""
+_FROM_NOW_ON = -1
+_MANY = 10_000
+
+
+class Throttle:
+    """Spreads the marks of each key: the first at once, each next one not before `interval` seconds after it."""
+
+    def __init__(self, interval: float, *, clock: Callable[[], float]) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._last: dict[Key, float] = {}
+
+    def delay(self, key: Key) -> float:
+        """Return the seconds after which to mark the key; calls until then return what is left of them."""
+        now = self._clock()
+        last = self._last.get(key)
+        if last is None or last <= now:
+            due = now if last is None else max(now, last + self._interval)
+            if len(self._last) > _MANY:
+                self._last = {known: time for known, time in self._last.items() if time + self._interval > now}
+            self._last[key] = due
+            return due - now
+        return last - now
+
+
+async def follow(deps: Dependencies, *, clock: Callable[[], float]) -> None:
+    """Follow the feed until cancelled; `clock` is monotonic, in seconds."""
+    throttle = Throttle(COALESCE_SECONDS, clock=clock)
+    position = _FROM_NOW_ON
+    while True:
+        try:
+            page = await deps.shim.changes(position, wait=WAIT_SECONDS)
+            await _mark(deps, page.changes, throttle)
+        except AppfnError as error:
+            logger.warning("change feed", extra={"error": str(error)})
+            await asyncio.sleep(AWAY_SECONDS)
+        else:
+            position = page.next
+
+
+async def _mark(deps: Dependencies, changes: Iterable[Change], throttle: Throttle) -> None:
+    unnamed: dict[Key, set[str]] = defaultdict(set)
+    for change in changes:
+        function = Key(change.namespace, change.function)
+        if change.origin is Origin.RESOURCE:
+            execution = deps.submitted.get(change.execution)
+            if execution is None:
+                unnamed[function].add(change.execution)
+            else:
+                deps.mark(Controller.EXECUTION, execution)
+        after = throttle.delay(function)
+        deps.mark(Controller.FUNCTION, function, after=after)
+        if change.phase.terminal and change.origin is not Origin.RESOURCE:
+            deps.mark(Controller.HISTORY, function, after=after)
+    for function, uids in unnamed.items():
+        await _mark_by_uid(deps, function, uids)
+
+
+async def _mark_by_uid(deps: Dependencies, function: Key, uids: set[str]) -> None:
+    """Mark Executions that an earlier process submitted: the feed knows their uid, the API server their name."""
+    for execution in await of_function(deps.cluster, Execution, function, labels=f"!{names.LABEL_MIRRORED}"):
+        if execution.metadata.uid in uids:
+            deps.mark(Controller.EXECUTION, execution.metadata.key)

@@ -1,0 +1,77 @@
+"""What every controller is given, and what it is to its caller."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from appfn.api.kinds import Key
+from appfn.config import Config
+from appfn.kube.protocols import Cluster
+from appfn.reconcile.shim_client import Shim
+
+
+class Controller(StrEnum):
+    """One reconciler; with a Key it is what the work queue holds."""
+
+    FUNCTION = "function"
+    DEPLOYMENT = "deployment"
+    EXECUTION = "execution"
+    RUNTIME = "runtime"
+    HISTORY = "history"
+    """Key of a Function: keeps its newest executions mirrored as Execution resources."""
+
+
+Handler = Callable[[Key], Awaitable[float | None]]
+"""Brings one object to what it should be, from whatever state; returns seconds until it wants to look again.
+
+Raises the errors of `appfn.errors`; the queue backs off, and honours `TransientError.retry_after`.
+"""
+
+
+class Mark(Protocol):
+    """Puts a key into the work queue, now or after some seconds; must not block."""
+
+    def __call__(self, controller: Controller, key: Key, *, after: float = 0.0) -> None:
+        """Mark the key."""
+
+
+class Submitted:
+    """Names of the Executions handed to the shim, by uid; a cache of the newest, the API server knows them all."""
+
+    def __init__(self, *, limit: int = 20_000) -> None:
+        self._keys: OrderedDict[str, Key] = OrderedDict()
+        self._limit = limit
+
+    def get(self, uid: str) -> Key | None:
+        """Return the name, None where it is not known here."""
+        return self._keys.get(uid)
+
+    def add(self, uid: str, key: Key) -> None:
+        """Remember an Execution; the oldest one is forgotten for it."""
+        self._keys[uid] = key
+        if len(self._keys) > self._limit:
+            self._keys.popitem(last=False)
+
+    def discard(self, uid: str) -> None:
+        """Forget an Execution that is over."""
+        self._keys.pop(uid, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """What every controller is given."""
+
+    cluster: Cluster
+    shim: Shim
+    config: Config
+    now: Callable[[], datetime]
+    """Aware UTC time."""
+    mark: Mark
+    submitted: Submitted = field(default_factory=Submitted)
+
+    def time(self) -> datetime:
+        """Return the time to the second, as Kubernetes writes times."""
+        return self.now().replace(microsecond=0)

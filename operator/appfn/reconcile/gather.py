@@ -1,0 +1,49 @@
+"""Live reads that several controllers share."""
+
+from typing import TypeVar
+
+from appfn import names
+from appfn.api import kinds
+from appfn.api.base import Resource
+from appfn.api.deployment import Deployment
+from appfn.api.execution import Execution
+from appfn.api.function import Function
+from appfn.api.kinds import Key, Kind
+from appfn.api.runtime import Runtime
+from appfn.kube.protocols import Reader
+
+R = TypeVar("R", bound=Resource)
+
+_TYPES: dict[type[Resource], Kind] = {
+    Function: kinds.FUNCTION,
+    Deployment: kinds.DEPLOYMENT,
+    Execution: kinds.EXECUTION,
+    Runtime: kinds.RUNTIME,
+}
+
+
+async def find(reader: Reader, type_: type[R], key: Key) -> R | None:
+    """Return the resource, None where there is none."""
+    body = await reader.get(_TYPES[type_], key)
+    return None if body is None else type_.parse(body)
+
+
+async def find_runtime(reader: Reader, function: Function | None) -> Runtime | None:
+    """Return the Runtime a Function names."""
+    return None if function is None else await find(reader, Runtime, Key("", function.spec.runtime))
+
+
+async def of_function(reader: Reader, type_: type[R], function: Key, *, labels: str = "") -> list[R]:
+    """Return the resources of the namespace whose functionRef names the Function."""
+    bodies = await reader.list(
+        _TYPES[type_], namespace=function.namespace, labels=labels, fields=f"spec.functionRef.name={function.name}"
+    )
+    return [type_.parse(body) for body in bodies]
+
+
+async def is_project(reader: Reader, namespace: str) -> bool:
+    """Tell whether the namespace is a project, and stays one."""
+    body = await reader.get(kinds.NAMESPACE, Key("", namespace))
+    if body is None or body["metadata"].get("deletionTimestamp"):
+        return False
+    return names.LABEL_PROJECT in (body["metadata"].get("labels") or {})
