@@ -96,7 +96,10 @@ def _kubeconfig(options: argparse.Namespace) -> None:
 
 
 def _audit_log(options: argparse.Namespace) -> None:
-    print(providers.choose(options.name).audit_log())
+    log = providers.choose(options.name).audit_log()
+    if log is None:
+        raise ClusterError("this cluster's audit log can't be read here", remedy="use the cluster made without Docker")
+    print(log)
 
 
 def _build_image(options: argparse.Namespace) -> None:

@@ -52,6 +52,4 @@ class Api:
     def _connect(self) -> http.client.HTTPSConnection:
         context = ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
         context.load_cert_chain(self.pki / "admin.crt", self.pki / "admin.key")
-        return http.client.HTTPSConnection(
-            self.address, self.port, timeout=_TIMEOUT, context=context
-        )
+        return http.client.HTTPSConnection(self.address, self.port, timeout=_TIMEOUT, context=context)

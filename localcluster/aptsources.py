@@ -7,6 +7,7 @@ from pathlib import Path
 DEFAULT = "http://deb.debian.org/debian"
 DEFAULT_SECURITY = "http://deb.debian.org/debian-security"
 
+_FIELD = re.compile(r"^([\w-]+):(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _OPTIONS = re.compile(r"\[[^]]*\]")
 
 
@@ -38,7 +39,7 @@ def parse_deb822(text: str) -> list[Source]:
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     found = []
     for stanza in re.split(r"\n\s*\n", lines):
-        fields = {key.lower(): value.split() for key, value in re.findall(r"^([\w-]+):(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE)}
+        fields = {key.lower(): value.split() for key, value in _FIELD.findall(stanza)}
         if "deb" in fields.get("types", []) and fields.get("enabled", ["yes"]) != ["no"]:
             pairs = [(uri, suite) for uri in fields.get("uris", []) for suite in fields.get("suites", [])]
             found += [Source(uri=uri.rstrip("/"), suite=suite) for uri, suite in pairs]
@@ -56,4 +57,5 @@ def security_mirror(sources: list[Source]) -> str:
 
 
 def _first(sources: list[Source], ending: str) -> str | None:
-    return next((source.uri for source in sources if source.uri.endswith(ending) and source.uri.startswith("http")), None)
+    uris = (source.uri for source in sources if source.uri.startswith("http"))
+    return next((uri for uri in uris if uri.endswith(ending)), None)

@@ -12,9 +12,14 @@ from localcluster.steps import step
 _REFERENCE = re.compile(r"docker\.io/library/debian:([a-z]+)-slim")
 _UNNEEDED = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian")
 _CACHES = ("var/cache/apt", "var/lib/apt/lists", "var/log")
-_SLIM = "".join(f"path-exclude /{directory}/*\n" for directory in _UNNEEDED) + "path-include /usr/share/doc/*/copyright\n"
+_EXCLUDED = "".join(f"path-exclude /{directory}/*\n" for directory in _UNNEEDED)
+_SLIM = _EXCLUDED + "path-include /usr/share/doc/*/copyright\n"
 _NO_SERVICES = "#!/bin/sh\nexit 101\n"
-_APT = 'APT::Install-Suggests "false";\nAcquire::Languages "none";\nDPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };\n'
+_APT = """\
+APT::Install-Suggests "false";
+Acquire::Languages "none";
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };
+"""
 _KEYRINGS = Path("/usr/share/keyrings")
 
 

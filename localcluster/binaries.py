@@ -112,7 +112,7 @@ def _build(program: Program, go: Path, target: Path) -> None:
 
 
 def _packages(program: Program, go: Path) -> list[str]:
-    command = [go, "list", "-deps", "."]
+    command = [str(go), "list", "-deps", "."]
     remedy = "check that the Go module proxy can be reached (GOPROXY)"
     env = golang_toolchain.environment()
     return commands.run(command, cwd=program.sources, env=env, remedy=remedy).splitlines()
@@ -120,7 +120,7 @@ def _packages(program: Program, go: Path) -> list[str]:
 
 def _compile(program: Program, go: Path, output: Path, log: Path) -> None:
     linker = " ".join(("-s", "-w", *program.linker_flags))
-    command = [str(go), "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", linker]
+    command = [str(go), "build", "-v", "-trimpath", "-ldflags", linker]
     with log.open("wb") as stderr:
         done = subprocess.run(
             [*command, "-o", str(output), "."],

@@ -5,10 +5,11 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from localcluster import commands, processes
-from localcluster.nodeconfigs import Node
+from localcluster.paths import Layout
 from localcluster.processes import Process
 
 IMAGE_ID_LABEL = "appfn.dev/image-id"
@@ -18,33 +19,33 @@ _SHIM_SOCKETS = Path("/run/containerd/s")
 _NAMESPACE = "k8s.io"
 
 
-def ctr(node: Node, *arguments: str) -> str:
+def ctr(layout: Layout, *arguments: str) -> str:
     """Output of ``ctr`` against the cluster's containerd."""
-    return commands.run(["ctr", "--address", node.containerd_socket, "--namespace", _NAMESPACE, *arguments])
+    return commands.run(["ctr", f"--address={layout.containerd_socket}", f"--namespace={_NAMESPACE}", *arguments])
 
 
-def answers(node: Node) -> bool:
+def answers(layout: Layout) -> bool:
     """Whether containerd serves requests."""
-    command = ["ctr", "--address", node.containerd_socket, "--connect-timeout", "1s", "version"]
-    return node.containerd_socket.exists() and commands.attempt(command).returncode == 0
+    command = ["ctr", f"--address={layout.containerd_socket}", "--connect-timeout=1s", "version"]
+    return layout.containerd_socket.exists() and commands.attempt(command).returncode == 0
 
 
-def has_image(node: Node, tag: str, image_id: str) -> bool:
+def has_image(layout: Layout, tag: str, image_id: str) -> bool:
     """Whether ``tag`` is there and is the very image ``image_id``."""
     condition = f'name=={tag},labels."{IMAGE_ID_LABEL}"=={image_id}'
-    return bool(ctr(node, "images", "ls", "--quiet", condition).strip())
+    return bool(ctr(layout, "images", "ls", "--quiet", condition).strip())
 
 
-def load_image(node: Node, *, archive: Path, tag: str, image_id: str) -> None:
+def load_image(layout: Layout, *, archive: Path, tag: str, image_id: str) -> None:
     """Import ``archive`` (as `docker save` writes it), which holds the image ``tag``."""
-    ctr(node, "images", "import", "--platform", "linux", str(archive))
-    ctr(node, "images", "label", tag, f"{IMAGE_ID_LABEL}={image_id}")
+    ctr(layout, "images", "import", "--platform", "linux", str(archive))
+    ctr(layout, "images", "label", tag, f"{IMAGE_ID_LABEL}={image_id}")
 
 
-def make_cgroup(node: Node) -> None:
+def make_cgroup(layout: Layout) -> None:
     """Make the control group below which the kubelet keeps all pods, for cgroup v1 and v2."""
     for hierarchy in _hierarchies():
-        group = hierarchy / node.cgroup_root.lstrip("/")
+        group = hierarchy / layout.cgroup.lstrip("/")
         group.mkdir(exist_ok=True)
         if (hierarchy / "cgroup.subtree_control").exists():
             _delegate(hierarchy)
@@ -54,14 +55,14 @@ def make_cgroup(node: Node) -> None:
                 (group / setting).write_text((hierarchy / setting).read_text())
 
 
-def kill_all(node: Node) -> None:
+def kill_all(layout: Layout) -> None:
     """Kill every container and its supervisor, whether or not containerd still runs."""
-    processes.wait_until(lambda: not _kill_members(node), within=10.0, every=0.05)
-    shims = processes.matching(lambda process: is_shim(process, node.containerd_socket))
+    processes.wait_until(lambda: not _kill_members(layout), within=10.0, every=0.05)
+    shims = processes.matching(lambda process: is_shim(process, layout.containerd_socket))
     processes.end(shims, grace=0.0)
     for shim in shims:
         (_SHIM_SOCKETS / shim_socket_name(shim)).unlink(missing_ok=True)
-    _remove_cgroups(node)
+    _remove_cgroups(layout)
 
 
 def is_shim(process: Process, socket: Path) -> bool:
@@ -105,26 +106,26 @@ def _delegate(hierarchy: Path) -> None:
             continue
 
 
-def _groups(node: Node) -> Iterator[Path]:
+def _groups(layout: Layout) -> Iterator[Path]:
     """Every control group of ours, children before their parents."""
     for hierarchy in _hierarchies():
-        for directory, _, _ in os.walk(hierarchy / node.cgroup_root.lstrip("/"), topdown=False):
+        for directory, _, _ in os.walk(hierarchy / layout.cgroup.lstrip("/"), topdown=False):
             yield Path(directory)
 
 
-def _kill_members(node: Node) -> bool:
+def _kill_members(layout: Layout) -> bool:
     """Kill all members of our control groups; whether there were any."""
     members: set[int] = set()
-    for group in _groups(node):
+    for group in _groups(layout):
         members.update(map(int, (group / "cgroup.procs").read_text().split()))
     for pid in members:
         processes.send(pid, signal.SIGKILL)
     return bool(members)
 
 
-def _remove_cgroups(node: Node) -> None:
-    for group in _groups(node):
-        processes.wait_until(lambda group=group: _removed(group), within=2.0)
+def _remove_cgroups(layout: Layout) -> None:
+    for group in _groups(layout):
+        processes.wait_until(partial(_removed, group), within=2.0)
 
 
 def _removed(group: Path) -> bool:

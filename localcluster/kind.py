@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import commands, golang_toolchain, paths
-from localcluster.errors import ClusterError
 from localcluster.images import Builder, Docker
 from localcluster.steps import step
 
@@ -29,9 +28,13 @@ class KindCluster:
         """The administrator's kubeconfig; the user's own is left alone."""
         return paths.user_state(self.name) / "kubeconfig"
 
-    def audit_log(self) -> Path:
-        """Kind clusters keep none."""
-        raise ClusterError("a kind cluster keeps no audit log", remedy="use the cluster made without Docker for that")
+    def exists(self) -> bool:
+        """Whether kind knows it."""
+        return self.name in commands.run([_kind(), "get", "clusters"]).split()
+
+    def audit_log(self) -> Path | None:
+        """None: kind clusters keep no audit log."""
+        return None
 
     def builder(self) -> Builder:
         """What builds images for it."""
@@ -41,11 +44,11 @@ class KindCluster:
         """Make it unless it is there."""
         kind = _kind()
         self.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-        if self.name in commands.run([kind, "get", "clusters"]).split():
+        if self.exists():
             commands.run([kind, "export", "kubeconfig", "--name", self.name, "--kubeconfig", self.kubeconfig])
             return
         with step(f"kind cluster {self.name}"):
-            options = ["--name", self.name, "--kubeconfig", self.kubeconfig, "--wait", _WAIT]
+            options = [f"--name={self.name}", f"--kubeconfig={self.kubeconfig}", f"--wait={_WAIT}"]
             commands.run([kind, "create", "cluster", *options], remedy="see `docker ps` and `docker info`")
 
     def down(self, *, purge: bool) -> None:

@@ -29,8 +29,10 @@ KUBELET_SYSCTLS = (
 )
 """What the kubelet sets by itself."""
 
+_DEFAULT_ROUTE_PIECES = 3
 _PROXY_CHAIN = "KUBE-SERVICES"
-_OWNER = ["-m", "comment", "--comment", "appfn localcluster"]
+_MARK = "appfn localcluster"
+_OWNER = ["-m", "comment", "--comment", _MARK]
 Rule = tuple[str, str, list[str]]
 
 
@@ -55,6 +57,8 @@ def taken() -> list[Network]:
     routes = json.loads(commands.run(["ip", "-json", "-4", "route", "show", "table", "all"], remedy="install iproute2"))
     destinations = [str(route["dst"]) for route in routes if route["dst"] != "default" and route.get("dev") != BRIDGE]
     found = [Network(destination, strict=False) for destination in destinations]
+    # Shorter prefixes are a default route in pieces, as VPNs make them.
+    found = [network for network in found if network.prefixlen > _DEFAULT_ROUTE_PIECES]
     return found + [Network(server) for server in name_servers(Path("/etc/resolv.conf").read_text())]
 
 
@@ -90,9 +94,14 @@ def require_no_other_proxy() -> None:
         )
 
 
+def bridge_exists() -> bool:
+    """Whether there is a bridge of our name."""
+    return commands.attempt(["ip", "link", "show", BRIDGE]).returncode == 0
+
+
 def make_bridge(pods: Network) -> None:
     """Make the bridge and give it the gateway's address."""
-    if commands.attempt(["ip", "link", "show", BRIDGE]).returncode != 0:
+    if not bridge_exists():
         commands.run(["ip", "link", "add", BRIDGE, "type", "bridge"], remedy="check that the kernel has bridges")
     address = f"{gateway(pods)}/{pods.prefixlen}"
     commands.run(["ip", "address", "replace", address, "dev", BRIDGE])
@@ -111,11 +120,18 @@ def add_rules(pods: Network) -> None:
             commands.run(["iptables", "--wait", "-t", table, "-I", chain, *match])
 
 
-def remove_rules(pods: Network) -> None:
-    """Take our rules out again, however often they are there."""
-    for table, chain, match in rules(pods):
-        while _has_rule(table, chain, match):
-            commands.run(["iptables", "--wait", "-t", table, "-D", chain, *match])
+def remove_rules() -> None:
+    """Take our rules out again, whatever range they were made for."""
+    for table in ("filter", "nat"):
+        listing = commands.attempt(["iptables", "--wait", "-t", table, "-S"]).stdout
+        for command in own_deletions(listing.splitlines()):
+            commands.run(["iptables", "--wait", "-t", table, *command])
+
+
+def own_deletions(listing: Sequence[str]) -> list[list[str]]:
+    """Arguments that remove each of our rules in the output of ``iptables -S``."""
+    ours = [_words(line) for line in listing if line.startswith("-A") and f'--comment "{_MARK}"' in line]
+    return [["-D", *words[1:]] for words in ours]
 
 
 def remove_leftover_chains() -> None:
@@ -154,7 +170,8 @@ def write_sysctls(values: Mapping[str, str]) -> None:
 
 def bridge_is_filtered() -> bool:
     """Whether the kernel can send packets between pods of one bridge through the packet filter."""
-    commands.attempt(["modprobe", "br_netfilter"]) if commands.find("modprobe") else None
+    if commands.find("modprobe") is not None:
+        commands.attempt(["modprobe", "br_netfilter"])
     return _sysctl("net.bridge.bridge-nf-call-iptables").exists()
 
 

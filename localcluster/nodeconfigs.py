@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from localcluster.api import Api
 from localcluster.configs import Document
 from localcluster.network import BRIDGE, CNI_NAME, gateway
 from localcluster.paths import Layout
@@ -36,14 +36,9 @@ class Node:
         return str(self.services[10])
 
     @property
-    def cgroup_root(self) -> str:
-        """Parent of all pods' control groups, apart from any other kubelet's."""
-        return f"/appfn-{self.layout.name}"
-
-    @property
-    def containerd_socket(self) -> Path:
-        """Where containerd listens."""
-        return self.layout.run / "containerd.sock"
+    def api(self) -> Api:
+        """Its apiserver."""
+        return Api(address=self.address, port=self.ports["apiserver"], pki=self.layout.pki)
 
 
 def kubelet(node: Node) -> Document:
@@ -64,9 +59,9 @@ def kubelet(node: Node) -> Document:
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": str(pki / "kubelet-server.crt"),
         "tlsPrivateKeyFile": str(pki / "kubelet-server.key"),
-        "containerRuntimeEndpoint": f"unix://{node.containerd_socket}",
+        "containerRuntimeEndpoint": f"unix://{node.layout.containerd_socket}",
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": node.cgroup_root,
+        "cgroupRoot": node.layout.cgroup,
         "failCgroupV1": False,
         "failSwapOn": False,
         "clusterDNS": [node.dns],
@@ -144,7 +139,7 @@ def cni(node: Node) -> Document:
 
 
 def containerd(node: Node) -> str:
-    """containerd's configuration (TOML): own root, state and socket, nothing of the host's."""
+    """Configuration of containerd (TOML): own root, state and socket, nothing of the host's."""
     state, run = node.layout.state, node.layout.run
     return f"""version = 2
 root = "{state}/containerd"
@@ -153,7 +148,7 @@ oom_score = -999
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing"]
 
 [grpc]
-address = "{node.containerd_socket}"
+address = "{node.layout.containerd_socket}"
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE_IMAGE}"

@@ -58,6 +58,16 @@ class Layout:
         """What was chosen for this cluster, see :mod:`localcluster.record`."""
         return self.state / "cluster.json"
 
+    @property
+    def containerd_socket(self) -> Path:
+        """Where the cluster's containerd listens."""
+        return self.run / "containerd.sock"
+
+    @property
+    def cgroup(self) -> str:
+        """Parent of all pods' control groups, apart from any other kubelet's."""
+        return f"/appfn-{self.name}"
+
     def make(self) -> None:
         """Create the directories, readable by their owner alone."""
         for directory in (self.state, self.run, self.pki, self.config, self.logs, self.pids):

@@ -2,12 +2,12 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
 from localcluster.errors import ClusterError
 
-_SECOND_OCTETS = (207, 219, 227, 233, 181, 173, 167, 157, 149, 139, 131, 113)
+_BLOCKS = ("10.207.0.0/16", "10.219.0.0/16", "10.227.0.0/16", "10.173.0.0/16", "172.29.0.0/16", "198.18.0.0/16")
 
 Network = ipaddress.IPv4Network
 
@@ -29,14 +29,31 @@ def free_ports(*names: str) -> dict[str, int]:
         return {name: probe.getsockname()[1] for name, probe in probes.items()}
 
 
+def kept_if_free(remembered: Mapping[str, int]) -> dict[str, int]:
+    """The same ports, but for those that something else has taken meanwhile."""
+    fresh = free_ports(*remembered)
+    return {name: port if _is_free(port) else fresh[name] for name, port in remembered.items()}
+
+
 def choose_networks(taken: Iterable[Network]) -> tuple[Network, Network]:
     """Ranges for pods (/22) and services (/20) that overlap nothing in ``taken``."""
     used = list(taken)
-    for octet in _SECOND_OCTETS:
-        block = Network(f"10.{octet}.0.0/16")
+    for block in map(Network, _BLOCKS):
         if not any(block.overlaps(network) for network in used):
-            return Network(f"10.{octet}.0.0/22"), Network(f"10.{octet}.16.0/20")
+            pods, services = next(block.subnets(new_prefix=22)), list(block.subnets(new_prefix=20))[1]
+            return pods, services
     raise ClusterError(
         "every address range the cluster could use is routed elsewhere",
-        remedy="leave one of 10.207.0.0/16, 10.219.0.0/16 or 10.227.0.0/16 free",
+        remedy=f"leave one of {', '.join(_BLOCKS)} free",
     )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # A server that just ended leaves connections behind, which don't keep a new one from listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True

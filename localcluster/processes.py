@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from localcluster import commands
@@ -142,7 +143,7 @@ def end(processes: Sequence[Process], *, grace: float = 5.0) -> None:
         remaining = [process for process in processes if process.alive()]
         for process in remaining:
             send(process.pid, how)
-        if wait_until(lambda left=remaining: not any(p.alive() for p in left), within=patience):
+        if wait_until(partial(_all_gone, remaining), within=patience):
             return
 
 
@@ -159,6 +160,10 @@ def _digest(files: Sequence[Path]) -> str:
     for file in files:
         digest.update(file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _all_gone(those: Sequence[Process]) -> bool:
+    return not any(process.alive() for process in those)
 
 
 def send(pid: int, how: signal.Signals) -> None:
@@ -181,6 +186,6 @@ def wait_until(done: Callable[[], bool], *, within: float, every: float = 0.02) 
 
 def matching(belongs: Callable[[Process], bool]) -> list[Process]:
     """Every process of the host for which ``belongs`` holds."""
-    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
     found = (identify(pid) for pid in pids)
     return [process for process in found if process is not None and belongs(process)]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from localcluster import commands, kind
 from localcluster.errors import ClusterError
-from localcluster.images import Builder, Buildah, Docker
+from localcluster.images import Buildah, Builder, Docker
 from localcluster.kind import KindCluster
 from localcluster.node import NodeCluster
 from localcluster.steps import say
@@ -31,8 +31,11 @@ class Cluster(Protocol):
     def status(self) -> str:
         """What runs, for people."""
 
-    def audit_log(self) -> Path:
-        """Where the apiserver logs every write."""
+    def exists(self) -> bool:
+        """Whether it was made, and not removed since."""
+
+    def audit_log(self) -> Path | None:
+        """Where the apiserver logs every write; None where that can't be read."""
 
     def builder(self) -> Builder:
         """What builds images for it."""
@@ -77,9 +80,13 @@ class GivenCluster:
         """Where it is named."""
         return f"kubeconfig: {self.kubeconfig} (from {VARIABLE})"
 
-    def audit_log(self) -> Path:
-        """Not ours to read."""
-        raise ClusterError("the audit log of a given cluster is unknown", remedy=f"unset {VARIABLE}")
+    def exists(self) -> bool:
+        """Always."""
+        return True
+
+    def audit_log(self) -> Path | None:
+        """None: its log is not ours to read."""
+        return None
 
     def builder(self) -> Builder:
         """Docker where it answers, else buildah."""

@@ -42,9 +42,7 @@ def step(title: str, progress: Callable[[], str] | None = None) -> Iterator[None
         print(f" {outcome}{time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
 
 
-def _show_alive(
-    finished: threading.Event, begun: float, progress: Callable[[], str] | None
-) -> None:
+def _show_alive(finished: threading.Event, begun: float, progress: Callable[[], str] | None) -> None:
     while not finished.wait(ALIVE_EVERY):
         detail = f", {progress()}" if progress else ""
         with _output:
