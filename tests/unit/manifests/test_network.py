@@ -135,5 +135,6 @@ def matches_entry(entry: Json, peer: Place) -> bool:
 
 
 def selects(selector: Json, labels: Labels) -> bool:
-    exist = [term["key"] for term in selector.get("matchExpressions", []) if term["operator"] == "Exists"]
-    return selector.get("matchLabels", {}).items() <= labels.items() and all(key in labels for key in exist)
+    terms = selector.get("matchExpressions", [])
+    assert all(term["operator"] == "Exists" for term in terms), "teach this evaluator the operator"
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(term["key"] in labels for term in terms)
