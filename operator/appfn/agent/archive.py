@@ -6,6 +6,7 @@ created exclusively and relative to a directory's descriptor. Nothing is ever op
 
 import hashlib
 import os
+import re
 import stat
 import time
 import unicodedata
@@ -29,6 +30,8 @@ MAX_DEPTH = 64
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_UNFIT = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # surrogates are what Python makes of names that aren't UTF-8
 
 Parts = tuple[str, ...]
 
@@ -84,21 +87,22 @@ def split_name(name: str) -> Parts:
     Raises:
         ArchiveError: the name leaves the folder, or is not one every file system and shell can live with.
     """
-    shown = printable(name)
-    if name.startswith("/"):
-        raise ArchiveError(f"'{shown}' is an absolute path; pack with relative paths (tar -C <folder> -czf … .)")
-    if "\\" in name or any(ord(character) < 0x20 or ord(character) == 0x7F for character in name):  # noqa: PLR2004
-        raise ArchiveError(f"'{shown}' has a backslash or a control character in its name")
     parts = tuple(part for part in name.split("/") if part not in {"", "."})
+    if name.startswith("/"):
+        raise _bad(name, "is an absolute path; pack with relative paths (tar -C <folder> -czf … .)")
+    if _UNFIT.search(name):
+        raise _bad(name, "has a backslash or a control character in its name, or is not UTF-8")
     if ".." in parts:
-        raise ArchiveError(f"'{shown}' leads out of the archive (..)")
-    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
-        raise ArchiveError(f"'{shown}' has a name that is not UTF-8")
+        raise _bad(name, "leads out of the archive (..)")
     if len(name.encode()) > MAX_PATH or len(parts) > MAX_DEPTH:
-        raise ArchiveError(f"'{shown}' is longer than {MAX_PATH} bytes or deeper than {MAX_DEPTH} folders")
-    if any(len(part.encode()) > MAX_COMPONENT for part in parts):
-        raise ArchiveError(f"'{shown}' has a component longer than {MAX_COMPONENT} bytes")
+        raise _bad(name, f"is longer than {MAX_PATH} bytes or deeper than {MAX_DEPTH} folders")
+    if len(name) * 4 > MAX_COMPONENT and any(len(part.encode()) > MAX_COMPONENT for part in parts):
+        raise _bad(name, f"has a component longer than {MAX_COMPONENT} bytes")
     return parts
+
+
+def _bad(name: str, what: str) -> ArchiveError:
+    return ArchiveError(f"'{printable(name)}' {what}")
 
 
 class _Names:

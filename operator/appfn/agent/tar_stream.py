@@ -136,7 +136,8 @@ class GzipReader:
         try:
             data = self._inflater.decompress(self._pending, CHUNK)
         except zlib.error as error:
-            where = "is not a gzip file" if not self.unpacked else "is damaged or followed by other data"
+            foreign = not self.unpacked and "incorrect header check" in str(error)
+            where = "is not a gzip file" if foreign else "is damaged or followed by other data"
             raise ArchiveError(f"the archive {where}") from error
         self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
         self.unpacked += len(data)
@@ -246,8 +247,9 @@ def printable(name: str) -> str:
 
 
 def _verify_checksum(block: bytes) -> None:
-    expected = _octal(block[148:156], "checksum")
-    if sum(block) - sum(block[148:156]) + 8 * 0x20 != expected:
+    expected = block[148:156].rstrip(b"\0 ").lstrip(b" ")
+    actual = sum(block) - sum(block[148:156]) + 8 * 0x20
+    if expected.lstrip(b"0") != b"%o" % actual:
         raise ArchiveError("the archive is damaged, or is no tar archive inside")
 
 
@@ -272,7 +274,7 @@ def _text(raw: bytes) -> str:
 
 def _octal(field: bytes, what: str) -> int:
     digits = field.rstrip(b"\0 ").lstrip(b" ") or b"0"
-    if not all(0x30 <= digit <= 0x37 for digit in digits):  # noqa: PLR2004 - '0' to '7'
+    if digits.translate(None, b"01234567"):
         raise ArchiveError(f"the archive has a header whose {what} is not a number")
     return int(digits, 8)
 
