@@ -94,6 +94,8 @@ class Launcher:
         _path(self.pids, name).write_text(json.dumps({"process": asdict(process), "inputs": inputs}))
 
     def _start(self, name: str, argv: list[str]) -> Process:
+        if commands.find(argv[0]) is None:
+            raise ClusterError(f"{argv[0]} can't be started", remedy="install it, or run `up` to build it")
         with (self.logs / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 [*self._prefix(), *argv],
