@@ -1,0 +1,60 @@
+"""Marking many objects at once: at the start, now and then, and when something changes that they all depend on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from appfn import names
+from appfn.api.base import Json
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, RUNTIME, Key
+from appfn.handlers.events import unfinished
+from appfn.handlers.work import EVERYTHING, Scope
+from appfn.kube.protocols import Reader
+from appfn.reconcile.registry import Controller, Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """Marks the objects of a scope; a sweep over everything repeats every `seconds`.
+
+    The repetition makes up for events that were missed: kopf does not report what vanished while a watch was broken.
+    """
+
+    cluster: Reader
+    mark: Mark
+    seconds: float
+
+    async def __call__(self, scope: Scope) -> float | None:
+        """Mark the objects; return the seconds after which to do it again, if at all."""
+        if scope.runtime:
+            await self._users_of(scope)
+        else:
+            await self._all_in(scope)
+        return self.seconds if scope == EVERYTHING else None
+
+    async def _users_of(self, scope: Scope) -> None:
+        functions = await self.cluster.list(FUNCTION, namespace=scope.namespace)
+        users = {_key(function) for function in functions if function["spec"].get("runtime") == scope.runtime}
+        for key in users:
+            self.mark(Controller.FUNCTION, key)
+        for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace) if users else ():
+            if Key(_key(deployment).namespace, deployment["spec"]["functionRef"]["name"]) in users:
+                self.mark(Controller.DEPLOYMENT, _key(deployment))
+
+    async def _all_in(self, scope: Scope) -> None:
+        if not scope.namespace:
+            for runtime in await self.cluster.list(RUNTIME):
+                self.mark(Controller.RUNTIME, _key(runtime))
+        for function in await self.cluster.list(FUNCTION, namespace=scope.namespace):
+            self.mark(Controller.FUNCTION, _key(function))
+            self.mark(Controller.HISTORY, _key(function))
+        for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace):
+            self.mark(Controller.DEPLOYMENT, _key(deployment))
+        not_mirrored = f"!{names.LABEL_MIRRORED}"
+        for execution in await self.cluster.list(EXECUTION, namespace=scope.namespace, labels=not_mirrored):
+            if unfinished(execution):
+                self.mark(Controller.EXECUTION, _key(execution))
+
+
+def _key(body: Json) -> Key:
+    metadata: Mapping[str, str] = body["metadata"]
+    return Key(metadata.get("namespace", ""), metadata["name"])
