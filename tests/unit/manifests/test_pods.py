@@ -76,7 +76,9 @@ def test_the_image_and_what_is_put_into_the_pods_of_projects_are_the_same(contai
 def test_a_shim_has_time_to_drain(everything: list[Json]) -> None:
     shim = next(item for item in everything if item["kind"] == "StatefulSet")
 
-    assert shim["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 30 + 10
+    pod = shim["spec"]["template"]["spec"]
+    sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] >= sleep + 30 + 10  # the drain, and writing the last records
 
 
 def test_the_operators_token_for_the_shim_is_of_no_use_at_the_api_server(everything: list[Json]) -> None:

@@ -20,18 +20,19 @@ ROLES: dict[str, set[Right]] = {
     "ClusterRole/appfn-operator": rights("appfn.dev", OWN, LOOK)
     | rights("appfn.dev", tuple(f"{plural}/status" for plural in OWN), ("patch",))
     | rights("", ("namespaces", "nodes", "pods"), LOOK)
-    | rights("batch", ("jobs", "cronjobs"), LOOK)
-    | rights("events.k8s.io", ("events",), ("create", "patch")),
+    | rights("batch", ("jobs", "cronjobs"), LOOK),
     "ClusterRole/appfn-operator-project": rights("appfn.dev", ("deployments",), ("patch",))
     | rights("appfn.dev", ("executions",), ("create", "patch", "delete"))
-    | rights("batch", ("jobs", "cronjobs"), ("create", "patch", "delete"))
-    | rights("", ("configmaps", "pods/log"), ("get",)),
-    "Role/appfn-operator": rights("coordination.k8s.io", ("leases",), ("create", "get", "update", "patch")),
-    "ClusterRole/appfn-shim": rights("appfn.dev", OWN, LOOK)
-    | rights("", ("namespaces", "pods"), LOOK)
+    | rights("batch", ("jobs",), ("create", "delete"))
+    | rights("batch", ("cronjobs",), ("create", "patch", "delete"))
+    | rights("", ("configmaps", "pods/log"), ("get",))
+    | rights("events.k8s.io", ("events",), ("list",)),
+    "Role/appfn-operator": rights("coordination.k8s.io", ("leases",), ("create", "get", "patch")),
+    "ClusterRole/appfn-shim": rights("appfn.dev", ("functions", "deployments", "runtimes"), LOOK)
+    | rights("", ("namespaces",), LOOK)
     | rights("authentication.k8s.io", ("tokenreviews",), ("create",))
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
-    "ClusterRole/appfn-shim-project": rights("", ("pods",), ("create", "patch", "delete"))
+    "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "delete"))
     | rights("", ("configmaps", "secrets"), ("get",)),
     "Role/appfn-shim": rights("", ("secrets",), ("create", "get")),
     "ClusterRole/appfn-view": rights("appfn.dev", OWN[:3], LOOK),
