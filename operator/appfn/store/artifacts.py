@@ -265,7 +265,7 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
-async def _stream(result: obstore.GetResult, digest: str) -> AsyncIterator[bytes]:
+async def _stream(result: "obstore.GetResult", digest: str) -> AsyncIterator[bytes]:
     with _errors(digest):
         async for content in result.stream(min_chunk_size=_CHUNK):
             yield content

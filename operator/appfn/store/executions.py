@@ -16,7 +16,7 @@ from appfn.store import queries
 from appfn.store.claims import MAX_CLAIM, Claim, is_anything_claimable
 from appfn.store.commit import GroupCommit, Transaction
 from appfn.store.database import Database, database_errors, open_database
-from appfn.store.intake import Accept, Hold, Record
+from appfn.store.intake import Accept, Record
 from appfn.store.leases import Begin, Finish, Reap, Release, Renew
 from appfn.store.model import ChangePage, ExecutionPage, ExecutionQuery, Reaped, Tick, UsageHour
 from appfn.store.retention import DeleteFinished, Purge
@@ -68,18 +68,8 @@ class ExecutionStore:
 
     # ------------------------------------------------------------------ accept and record
 
-    async def accept(
-        self,
-        request: ExecutionRequest,
-        *,
-        queue_limit: int,
-        worker: str | None = None,
-        lease_seconds: float = 0.0,
-    ) -> tuple[ExecutionRecord, bool]:
+    async def accept(self, request: ExecutionRequest, *, queue_limit: int) -> tuple[ExecutionRecord, bool]:
         """Store an execution to be run (phase waiting); durable when this returns.
-
-        With a `worker` it is that worker's at once, as if claimed, and the queue's limit does not count: so a sync
-        execution with an idempotency key is known before it runs.
 
         Returns:
             The record, and True where it is new. False: the idempotency key (kept 24 h) or the id was seen before
@@ -89,8 +79,7 @@ class ExecutionStore:
             IdempotencyError: the key, or the id, was used with another body.
             QueueFullError: `queue_limit` executions of the function wait already; nothing was accepted.
         """
-        hold = None if worker is None else Hold(worker, lease_seconds)
-        return await self._commits.submit(Accept(request, queue_limit, hold))
+        return await self._commits.submit(Accept(request, queue_limit))
 
     async def record(self, record: ExecutionRecord) -> None:
         """Store a finished execution that was never queued (sync); returns at once, durable within `flush_seconds`.

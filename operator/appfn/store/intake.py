@@ -24,20 +24,11 @@ _c = EXECUTIONS.c
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """Who gets an accepted execution at once, instead of the queue."""
-
-    worker: str
-    lease_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Accept(Operation[tuple[ExecutionRecord, bool]]):
     """Store an execution to be run."""
 
     request: ExecutionRequest
     queue_limit: int
-    hold: Hold | None = None
 
     @classmethod
     async def apply(
@@ -106,12 +97,12 @@ class _Intake:
             if not _same(earlier, request):
                 return IdempotencyError("the idempotency key was used with another request before")
             return record_of(earlier), False
-        if operation.hold is None and self.waiting[request.function_uid] >= operation.queue_limit:
+        if self.waiting[request.function_uid] >= operation.queue_limit:
             return QueueFullError(
                 f"{operation.queue_limit} executions of function {request.function!r} wait already",
                 retry_after=_RETRY_AFTER,
             )
-        return record_of(self._add(operation)), True
+        return record_of(self._add(request)), True
 
     def _earlier(self, request: ExecutionRequest) -> Stored | None:
         if request.idempotency_key is not None:
@@ -120,15 +111,10 @@ class _Intake:
                 return self.rows[key["execution_id"]]
         return self.rows.get(clean(request.id))
 
-    def _add(self, operation: Accept) -> Row:
-        request = operation.request
+    def _add(self, request: ExecutionRequest) -> Row:
         row = _DEFAULTS | row_of_request(request, now=self.tx.now, sequence=self.tx.sequence)
-        if operation.hold is None:
-            self.waiting[request.function_uid] += 1
-            self.tx.queued = True
-        else:
-            row["worker"] = operation.hold.worker
-            row["lease_until"] = self.tx.now + timedelta(seconds=operation.hold.lease_seconds)
+        self.waiting[request.function_uid] += 1
+        self.tx.queued = True
         self.new_rows.append(row)
         self.rows[row["id"]] = row
         if row["idempotency_key"] is not None:
@@ -164,8 +150,6 @@ _DEFAULTS: Row = {
     "attempt": 0,
     "started_at": None,
     "finished_at": None,
-    "worker": None,
-    "lease_until": None,
     "deployment": "",
 }
 

@@ -81,7 +81,7 @@ class Filter:
         wanted = self.field.type
         fits = isinstance(value, (int, float) if wanted is float else wanted) and not isinstance(value, bool)
         if not fits:
-            raise ValueError(f"{self.field}: {value!r} is not a {wanted.__name__}")
+            raise ValueError(f"{self.field}: {value!r} is not of type {wanted.__name__}")
         if isinstance(value, int) and not -_INT32 <= value < _INT32:
             raise ValueError(f"{self.field}: {value} is out of range")
         if isinstance(value, datetime) and value.tzinfo is None:

@@ -24,7 +24,7 @@ from appfn.store.model import (
     Tick,
     UsageHour,
 )
-from appfn.store.rows import mappings, record_of
+from appfn.store.rows import clean, mappings, record_of
 from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, USAGE
 
 _c = EXECUTIONS.c
@@ -53,9 +53,9 @@ async def page(connection: AsyncConnection, query: ExecutionQuery) -> ExecutionP
     # A page before a cursor is read backwards from it.
     descending = query.descending != (query.before is not None)
     statement = listing(query, descending=descending)
-    cursor = query.after or query.before
+    cursor = query.before if query.after is None else query.after
     if cursor is not None:
-        statement = statement.where(await _behind(connection, query, cursor, descending=descending))
+        statement = statement.where(await _behind(connection, query, clean(cursor), descending=descending))
     rows = mappings(await connection.execute(statement))
     if query.before is not None:
         rows = rows[::-1]
@@ -188,17 +188,19 @@ async def is_lease_over(connection: AsyncConnection, now: datetime) -> bool:
 def _matches(query: ExecutionQuery) -> ColumnElement[bool]:
     conditions = [_c.function_uid == query.function_uid, _c.namespace == query.namespace]
     if query.reader is not None:
-        conditions += [_c.reader == query.reader, HAS_READER]
+        conditions += [_c.reader == clean(query.reader), HAS_READER]
     return and_(*conditions, *map(_condition, query.filters))
 
 
 def _condition(item: Filter) -> ColumnElement[bool]:
-    column, value = _FIELDS[item.field], item.values[0]
+    column = _FIELDS[item.field]
+    values = [clean(value) if isinstance(value, str) else value for value in item.values]
+    value = values[0]
     match item.comparison:
         case Comparison.EQUAL:
-            return column.in_(item.values)
+            return column.in_(values)
         case Comparison.NOT_EQUAL:
-            return column.not_in(item.values)
+            return column.not_in(values)
         case Comparison.LESS:
             return column < value
         case Comparison.LESS_EQUAL:
