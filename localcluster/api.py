@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcluster.processes import wait_until
-
 _TIMEOUT = 5.0
 
 
@@ -28,10 +26,6 @@ class Api:
     def ready(self) -> bool:
         """Whether all its checks pass."""
         return self._request("/readyz") == b"ok"
-
-    def wait_ready(self, within: float) -> bool:
-        """Whether it became ready within so many seconds."""
-        return wait_until(self.ready, within=within, every=0.05)
 
     def _request(self, path: str) -> bytes | None:
         try:

@@ -84,6 +84,13 @@ def unmount_below(*directories: Path) -> None:
         commands.attempt(["umount", "--lazy", point])
 
 
+def overlays_work(directory: Path) -> bool:
+    """Whether image layers in ``directory`` can be stacked by the kernel: not where it is such a stack itself."""
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    kind = commands.run(["stat", "--file-system", "--format=%T", str(existing)]).strip()
+    return kind != "overlayfs" and "\toverlay\n" in Path("/proc/filesystems").read_text()
+
+
 def mount_points(mountinfo: str) -> list[Path]:
     """The mount points named in a mountinfo, in the order they were mounted."""
     fields = (line.split()[4] for line in mountinfo.splitlines())

@@ -126,7 +126,8 @@ class Buildah:
 
     def _command(self, *arguments: str) -> list[str]:
         store = [f"--root={_store() / 'storage'}", f"--runroot={paths.SYSTEM_RUN / 'buildah'}"]
-        return ["buildah", *store, "--storage-driver=overlay", f"--registries-conf={_registries()}", *arguments]
+        driver = "overlay" if containers.overlays_work(_store()) else "vfs"
+        return ["buildah", *store, f"--storage-driver={driver}", f"--registries-conf={_registries()}", *arguments]
 
 
 @dataclass(frozen=True, slots=True)

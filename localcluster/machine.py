@@ -20,6 +20,7 @@ def describe(layout: Layout, record: Record) -> Node:
         services=Network(record.service_cidr),
         ports=record.ports,
         bridge_is_filtered=network.bridge_is_filtered(),
+        overlays_work=containers.overlays_work(layout.state),
     )
 
 

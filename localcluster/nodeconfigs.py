@@ -24,6 +24,7 @@ class Node:
     services: Network
     ports: Mapping[str, int]
     bridge_is_filtered: bool
+    overlays_work: bool
 
     @property
     def address(self) -> str:
@@ -141,6 +142,7 @@ def cni(node: Node) -> Document:
 def containerd(node: Node) -> str:
     """Configuration of containerd (TOML): own root, state and socket, nothing of the host's."""
     state, run = node.layout.state, node.layout.run
+    snapshotter = "overlayfs" if node.overlays_work else "native"
     return f"""version = 2
 root = "{state}/containerd"
 state = "{run}/containerd"
@@ -162,6 +164,7 @@ conf_dir = "{node.layout.config}/cni"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
 default_runtime_name = "runc"
+snapshotter = "{snapshotter}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"

@@ -8,17 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 ALIVE_EVERY = 10.0
 """Seconds between signs of life of a long step."""
 
-_output = threading.Lock()
 
-
-def say(text: str, *, stream: TextIO | None = None) -> None:
+def say(text: str) -> None:
     """Print one indented line."""
-    print(f"  {text}", file=stream or sys.stderr, flush=True)
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -45,6 +42,5 @@ def step(title: str, progress: Callable[[], str] | None = None) -> Iterator[None
 def _show_alive(finished: threading.Event, begun: float, progress: Callable[[], str] | None) -> None:
     while not finished.wait(ALIVE_EVERY):
         detail = f", {progress()}" if progress else ""
-        with _output:
-            elapsed = time.monotonic() - begun
-            print(f"\n    {elapsed:.0f} s{detail} ...", end="", file=sys.stderr, flush=True)
+        elapsed = time.monotonic() - begun
+        print(f"\n    {elapsed:.0f} s{detail} ...", end="", file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ def node(layout: Layout) -> Node:
         services=Network("10.207.16.0/20"),
         ports={"apiserver": 6443, "kubelet": 10250, "proxy-health": 10256, "proxy-metrics": 10249},
         bridge_is_filtered=True,
+        overlays_work=True,
     )
 
 

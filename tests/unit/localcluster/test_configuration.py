@@ -72,6 +72,12 @@ def test_containerd_keeps_everything_in_the_directories_of_the_cluster(node: Nod
     assert document["grpc"]["address"] == f"{node.layout.run}/containerd.sock"
 
 
+@pytest.mark.parametrize(("overlays", "snapshotter"), [(True, "overlayfs"), (False, "native")])
+def test_layers_are_copied_where_they_cannot_be_stacked(node: Node, overlays: bool, snapshotter: str) -> None:  # noqa: FBT001 - a parameter of the table
+    document = tomllib.loads(nodeconfigs.containerd(dataclasses.replace(node, overlays_work=overlays)))
+    assert document["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["snapshotter"] == snapshotter
+
+
 @pytest.mark.parametrize("filtered", [True, False])
 def test_services_are_masqueraded_only_where_the_bridge_bypasses_the_packet_filter(
     node: Node,
