@@ -21,7 +21,7 @@ from localcluster.processes import Launcher
 
 _ADDRESS = "127.0.0.1"
 _SERVICE_CIDR = "10.0.0.0/24"
-_READY_WITHIN = 60.0
+_READY_WITHIN = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
