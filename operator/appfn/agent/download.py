@@ -34,10 +34,10 @@ def download(source: HttpSource, target: BinaryIO, *, say: Callable[[str], None]
     url, shown = source.url, public_url(source.url)
     if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
         raise AgentError(Reason.SOURCE_UNAVAILABLE, f"{shown}: only http and https can be fetched")
-    trouble = ""
+    trouble, opener = "", _opener()
     for _ in patience.attempts():
         try:
-            digest, size = _receive(url, target)
+            digest, size = _receive(opener, url, target)
         except urllib.error.HTTPError as error:
             error.close()
             trouble = f"the server answered HTTP {error.code} {error.reason}"
@@ -68,12 +68,12 @@ def _verify(digest: str, expected: str, shown: str) -> None:
         raise AgentError(Reason.DIGEST_MISMATCH, message)
 
 
-def _receive(url: str, target: BinaryIO) -> tuple[str, int]:
+def _receive(opener: urllib.request.OpenerDirector, url: str, target: BinaryIO) -> tuple[str, int]:
     target.seek(0)
     target.truncate()
     sha256 = hashlib.sha256()
     limit = SOURCE_LIMITS.compressed
-    with _opener().open(_request(url), timeout=SOCKET_SECONDS) as response:
+    with opener.open(_request(url), timeout=SOCKET_SECONDS) as response:
         while chunk := response.read(CHUNK):
             if target.tell() + len(chunk) > limit:
                 raise AgentError(Reason.INVALID_ARCHIVE, f"{public_url(url)} is larger than {limit >> 20} MiB")
@@ -120,6 +120,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         if new.scheme not in {"http", "https"} or (old.scheme == "https" and new.scheme == "http"):
+            fp.close()
             message = f"{public_url(req.full_url)} redirects to {new.scheme}, which is not followed"
             raise AgentError(Reason.SOURCE_UNAVAILABLE, message)
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
