@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS: Final = 1.0
 _MAX_BACKOFF_SECONDS: Final = 30.0
+_MAX_DOUBLINGS: Final = 6
 _RETRY_AFTER: Final = 1.0
 """Seconds a caller is told to wait when the queue is full."""
 
@@ -106,7 +107,8 @@ class Group:
         self._calls: dict[str, set[Call]] = {}
         self._queue: OrderedDict[_Waiter, None] = OrderedDict()
         self._failures = 0
-        """Pods in a row that failed before they answered a call."""
+        """Tries in a row whose pods failed before they answered a call."""
+        self._failed_at = 0.0
         self._not_before = 0.0
         self._last_failure: Failure | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -305,7 +307,7 @@ class Group:
         _log.warning("runtime pod did not start", extra=context)
         self._services.counters.pods_failed += 1
         self._last_failure = failure
-        self._back_off()
+        self._back_off(pod)
         self._launches.pop(pod.key.name, None)
         self._discard(pod)
         if not any(other.state.starting or other.state is PodState.READY for other in self._pods.values()):
@@ -320,14 +322,14 @@ class Group:
 
     def _on_ended(self, pod: RuntimePod) -> None:
         """Deal with a pod that ended without being asked to; while it starts, its launch deals with it."""
-        if pod.state is not PodState.READY:
+        if pod.state is not PodState.READY or self._closed:
             return
         context = {"pod": str(pod.key), "function": self.template.function, "reason": pod.ending.result()}
         _log.warning("runtime pod ended", extra=context)
         self._services.counters.pods_lost += 1
         if not pod.served:
             self._last_failure = failures.pod_not_started(f"pod {pod.key.name}: {pod.ending.result()}")
-            self._back_off()
+            self._back_off(pod)
         self._discard(pod)
         self.step()
 
@@ -336,10 +338,13 @@ class Group:
         for call in list(self._calls.get(pod.key.name, ())):
             call.abort(failure)
 
-    def _back_off(self) -> None:
-        pause = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**self._failures)
-        self._failures += 1
-        self._not_before = self._services.now() + pause
+    def _back_off(self, pod: RuntimePod) -> None:
+        """Let the next pod wait, each time longer; pods started together fail together and count as one try."""
+        if not self._failures or pod.timeline.created > self._failed_at:
+            self._failures += 1
+        self._failed_at = self._services.now()
+        pause = _BACKOFF_SECONDS * 2 ** (min(self._failures, _MAX_DOUBLINGS) - 1)
+        self._not_before = self._failed_at + min(_MAX_BACKOFF_SECONDS, pause)
 
     def _discard(self, pod: RuntimePod) -> None:
         """Give the pod no more calls, and delete it once those in it have ended."""

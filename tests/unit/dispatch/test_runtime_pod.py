@@ -1,0 +1,148 @@
+from typing import Any
+
+import pytest
+
+from appfn import names
+from appfn.api.base import Json, ObjectMeta
+from appfn.api.function import Function
+from appfn.api.runtime import Architecture, LoadMode, Runtime, SecurityProfile
+from appfn.core.manifests.runtime_pod import PodIdentity, RuntimePodTemplate, runtime_pod
+
+
+def a_function(**spec: Any) -> Function:
+    return Function.parse(
+        {"metadata": {"name": "greet", "namespace": "shop"}, "spec": {"runtime": "node-20.0", **spec}}
+    )
+
+
+def a_runtime(**spec: Any) -> Runtime:
+    fields = {
+        "language": "node",
+        "version": "20.0",
+        "displayName": "Node.js",
+        "images": [{"architecture": "amd64", "image": "appfn/runtime-node:20.0"}],
+        "buildCommand": "build",
+        "startCommand": "/start.sh",
+        "loadMode": LoadMode.IMPORT,
+        "resources": {"limits": {"memory": "256Mi"}},
+    }
+    return Runtime.parse({"metadata": {"name": "node-20.0"}, "spec": {**fields, **spec}})
+
+
+def a_pod(function: Function | None = None, runtime: Runtime | None = None) -> Json:
+    identity = PodIdentity(
+        name="greet-1-abc",
+        deployment=ObjectMeta(name="greet-1", namespace="shop", uid="uid-1"),
+        architecture=Architecture.AMD64,
+        shim="appfn-shim-0",
+        agent_image="appfn/appfn:0.1.0",
+        load_token_hash="aa",
+    )
+    return runtime_pod(RuntimePodTemplate.of(function or a_function(), runtime or a_runtime()), identity)
+
+
+def test_a_pod_is_found_by_what_it_runs_and_goes_with_its_deployment() -> None:
+    metadata = a_pod()["metadata"]
+    assert metadata["labels"] == {
+        names.MANAGED_BY: "appfn",
+        names.LABEL_COMPONENT: "runtime",
+        names.LABEL_FUNCTION: "greet",
+        names.LABEL_DEPLOYMENT: "greet-1",
+        names.LABEL_ARCHITECTURE: "amd64",
+        names.LABEL_RUNTIME: "node-20.0",
+        names.LABEL_SHIM: "appfn-shim-0",
+    }
+    assert metadata["ownerReferences"] == [
+        {
+            "apiVersion": "appfn.dev/v1alpha1",
+            "kind": "Deployment",
+            "name": "greet-1",
+            "uid": "uid-1",
+            "controller": True,
+        },
+    ]
+
+
+def test_a_pod_has_no_identity_and_no_second_life() -> None:
+    spec = a_pod()["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert spec["serviceAccountName"] == "appfn-runtime"
+    assert spec["restartPolicy"] == "Never"
+    assert spec["terminationGracePeriodSeconds"] == 1
+    assert all(set(volume) == {"name", "emptyDir"} for volume in spec["volumes"])
+
+
+def test_the_agent_starts_before_the_runtime_and_knows_only_a_hash() -> None:
+    [agent] = a_pod()["spec"]["initContainers"]
+    assert agent["restartPolicy"] == "Always"
+    assert {item["name"]: item["value"] for item in agent["env"]} == {
+        "APPFN_AGENT_PORT": "3001",
+        "APPFN_LOAD_MODE": "Import",
+        "APPFN_LOAD_TOKEN_SHA256": "aa",
+    }
+
+
+def test_an_importing_runtime_sees_its_code_read_only_and_has_scratch_space() -> None:
+    [runtime] = a_pod()["spec"]["containers"]
+    assert runtime["command"] == ["sh", "-c", "exec /start.sh"]
+    assert runtime["securityContext"]["readOnlyRootFilesystem"] is True
+    assert runtime["volumeMounts"] == [
+        {"name": "shared", "mountPath": "/appfn", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    assert "env" not in runtime
+
+
+def test_an_executing_runtime_waits_for_the_signal_and_finds_the_tarball_in_tmp() -> None:
+    spec = a_pod(runtime=a_runtime(loadMode=LoadMode.EXEC))["spec"]
+    [runtime] = spec["containers"]
+    assert runtime["command"] == [
+        "sh",
+        "-c",
+        "until [ -p /appfn/start ]; do sleep 0.01; done; . /appfn/start && exec /start.sh",
+    ]
+    assert runtime["volumeMounts"] == [
+        {"name": "shared", "mountPath": "/appfn", "readOnly": True},
+        {"name": "shared", "mountPath": "/tmp", "subPath": "tmp"},
+    ]
+    assert [volume["name"] for volume in spec["volumes"]] == ["shared"]
+
+
+@pytest.mark.parametrize("profile", SecurityProfile)
+def test_only_the_runtimes_own_container_is_lowered_to_baseline(profile: SecurityProfile) -> None:
+    spec = a_pod(runtime=a_runtime(securityProfile=profile))["spec"]
+    assert spec["initContainers"][0]["securityContext"]["runAsNonRoot"] is True
+    runtime = spec["containers"][0]["securityContext"]
+    assert runtime.get("runAsNonRoot", False) is (profile is SecurityProfile.RESTRICTED)
+
+
+def test_a_functions_wishes_go_before_the_runtimes() -> None:
+    function = a_function(
+        resources={"limits": {"memory": "1Gi"}},
+        nodeSelector={"disk": "fast", "kubernetes.io/arch": "arm64"},
+        tolerations=[{"key": "gpu", "operator": "Exists"}],
+        runtimeClassName="gvisor",
+    )
+    spec = a_pod(function)["spec"]
+    assert spec["containers"][0]["resources"] == {"requests": {}, "limits": {"memory": "1Gi"}}
+    assert spec["nodeSelector"] == {"disk": "fast", "kubernetes.io/arch": "amd64"}
+    assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert spec["runtimeClassName"] == "gvisor"
+    assert a_pod()["spec"]["containers"][0]["resources"]["limits"] == {"memory": "256Mi"}
+    assert "runtimeClassName" not in a_pod()["spec"]
+
+
+@pytest.mark.parametrize(
+    ("change", "equal"),
+    [
+        ({"timeout": 900, "schedule": "* * * * *", "scaling": {"minReplicas": 3}}, True),
+        ({"variables": [{"name": "A", "value": "b"}]}, True),
+        ({"resources": {"limits": {"memory": "1Gi"}}}, False),
+        ({"nodeSelector": {"a": "b"}}, False),
+        ({"runtimeClassName": "gvisor"}, False),
+    ],
+)
+def test_only_what_shows_in_the_pod_makes_its_template_another(change: dict[str, Any], equal: bool) -> None:  # noqa: FBT001 - a table's column
+    same = RuntimePodTemplate.of(a_function(**change), a_runtime()) == RuntimePodTemplate.of(a_function(), a_runtime())
+    assert same is equal
