@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
@@ -25,7 +26,7 @@ GRACE = START_DEADLINE + TRIGGER_DEADLINE + timedelta(seconds=60)
 """A tick without an execution after so long was missed."""
 LATE = timedelta(minutes=1)
 """A tick accepted so long after its time counts as late."""
-MAX_WALK = 1000
+MAX_WALK = 200
 """Ticks accounted for at once (about 40 ms of work); the rest follow in the next round."""
 
 _FIELDS = 5
@@ -122,10 +123,16 @@ def _zone(name: str) -> ZoneInfo:
         raise InvalidSpecError("spec.timeZone", message) from error
 
 
+@lru_cache(maxsize=256)
+def _parsed(expression: str) -> croniter:
+    """Return the expression parsed, which costs ten times as much as a search."""
+    return croniter(expression, _ANY_DATE)
+
+
 def _first_reading(expression: str, at: datetime) -> datetime | None:
     """Return the first wall-clock reading (naive) at or after `at` that matches."""
     try:
-        found: datetime = croniter(expression, at - _SECOND).get_next(datetime)
+        found: datetime = _parsed(expression).get_next(datetime, start_time=at - _SECOND, update_current=False)
     except CroniterBadDateError:
         return None
     return found

@@ -8,8 +8,9 @@ from appfn.api.execution import Execution
 from appfn.api.function import Function
 from appfn.api.kinds import Key
 from appfn.core import history as core
+from appfn.core.execution import finished
 from appfn.errors import ConflictError, RejectedError
-from appfn.reconcile.dependencies import Dependencies
+from appfn.reconcile.dependencies import Controller, Dependencies
 from appfn.reconcile.gather import find, is_project, of_function
 
 logger = logging.getLogger(__name__)
@@ -33,18 +34,26 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     if summary is None:
         return None
     present = await of_function(deps.cluster, Execution, key, labels=names.LABEL_MIRRORED)
-    await _apply(deps, core.decide(function, summary.recent, present))
+    plan = core.decide(function, summary.recent, present)
+    await _apply(deps, plan)
+    unfinished = {mirror.metadata.key for mirror in present if not finished(mirror)}
+    for mirror in unfinished - {deleted.metadata.key for deleted in plan.delete}:
+        deps.mark(Controller.EXECUTION, mirror)
     return None
 
 
 async def _apply(deps: Dependencies, plan: core.Plan) -> None:
+    """Create and delete. A new mirror's status is written by its own controller, which no watch tells of mirrors."""
     for manifest in plan.create:
+        metadata = manifest["metadata"]
         try:
             await deps.cluster.create(kinds.EXECUTION, manifest)
         except ConflictError:
-            logger.info("mirror exists", extra={"execution": manifest["metadata"]["name"]})
+            logger.info("mirror exists", extra={"execution": metadata["name"]})
         except RejectedError as error:
             # A call may hold what the resource may not, such as a longer path: then it is only in the API's history.
-            logger.warning("mirror refused", extra={"execution": manifest["metadata"]["name"], "error": str(error)})
+            logger.warning("mirror refused", extra={"execution": metadata["name"], "error": str(error)})
+            continue
+        deps.mark(Controller.EXECUTION, Key(metadata["namespace"], metadata["name"]))
     for mirror in plan.delete:
         await deps.cluster.delete(kinds.EXECUTION, mirror.metadata.key, uid=mirror.metadata.uid)
