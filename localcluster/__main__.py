@@ -8,6 +8,8 @@ from pathlib import Path
 from localcluster import binaries, paths, providers
 from localcluster.controlplane import ControlPlane, stop
 from localcluster.errors import ClusterError
+from localcluster.quickstart import quickstart
+from localcluster.session import session
 from localcluster.steps import step
 
 
@@ -15,23 +17,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 1 means that something is missing, which has been said."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except ClusterError as error:
         print(f"\nlocalcluster: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nlocalcluster: interrupted; run the command again to go on", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="localcluster", description="A Kubernetes to develop on.")
     parser.add_argument("--name", default=paths.DEFAULT_NAME, help="the cluster's name")
     commands = parser.add_subparsers(required=True, metavar="command")
+    _add_appfn(commands)
     _add_lifecycle(commands)
     _add_images(commands)
     return parser
+
+
+def _add_appfn(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    start = commands.add_parser("quickstart", help="a cluster, appfn on it, the samples, an answer")
+    start.set_defaults(run=lambda options: quickstart(providers.choose(options.name)))
+    run = commands.add_parser("session", help="run a command against a cluster with appfn")
+    run.set_defaults(run=lambda options: session(providers.choose(options.name), options.command))
+    run.add_argument("command", nargs="+")
 
 
 def _add_lifecycle(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -34,6 +34,9 @@ class Builder(Protocol):
     def save(self, reference: str, target: Path) -> None:
         """Write the image as `docker save` does."""
 
+    def push(self, tag: str, reference: str) -> None:
+        """Push a built image under another name to that name's registry."""
+
 
 def bases(dockerfile: str) -> list[str]:
     """The images a Dockerfile stands on: those of its FROM lines that are no stages of its own."""
@@ -85,6 +88,10 @@ class Buildah:
     def save(self, reference: str, target: Path) -> None:
         """See Builder."""
         self._run("push", "--quiet", reference, f"docker-archive:{target}:{reference}")
+
+    def push(self, tag: str, reference: str) -> None:
+        """See Builder."""
+        self._run("push", "--quiet", archive.full_reference(tag), f"docker://{reference}")
 
     def release(self) -> None:
         """Undo mounts that an aborted build left, and forget run state; not while a build runs."""
@@ -149,12 +156,28 @@ class Docker:
         """See Builder."""
         commands.run(["docker", "save", f"--output={target}", reference])
 
+    def push(self, tag: str, reference: str) -> None:
+        """See Builder."""
+        commands.run(["docker", "tag", tag, reference])
+        commands.run(["docker", "push", "--quiet", reference])
+
 
 def _context_files(context: Path) -> list[str]:
+    """Names of the files a build can see: what git knows, or all, and an allow-list in .dockerignore lets in."""
     listed = commands.attempt(["git", "-C", str(context), "ls-files", "-co", "--exclude-standard", "-z"])
     if listed.returncode == 0:
-        return sorted(name for name in listed.stdout.split("\0") if name)
-    return sorted(str(path.relative_to(context)) for path in context.rglob("*") if path.is_file())
+        found = sorted(name for name in listed.stdout.split("\0") if name)
+    else:
+        found = sorted(str(path.relative_to(context)) for path in context.rglob("*") if path.is_file())
+    allowed = _allow_list(context / ".dockerignore")
+    return [name for name in found if allowed is None or any(Path(name).is_relative_to(entry) for entry in allowed)]
+
+
+def _allow_list(dockerignore: Path) -> list[str] | None:
+    """What a .dockerignore that starts by ignoring everything lets in; None for any other, or none."""
+    lines = [line.strip() for line in dockerignore.read_text().splitlines()] if dockerignore.exists() else []
+    rules = [line for line in lines if line and not line.startswith("#")]
+    return [rule[1:] for rule in rules if rule.startswith("!")] if rules[:1] == ["*"] else None
 
 
 def _build_arguments() -> list[str]:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,17 +64,20 @@ def install(cluster: Cluster) -> Kubectl:
     builder = cluster.builder()
     for image in IMAGES:
         builder.build(image.tag, image.folder / "Dockerfile", image.folder, force=False)
-        cluster.load(image.tag)
+    references = {image.tag: cluster.load(image.tag) for image in IMAGES}
     kubectl = Kubectl(binaries.kubectl(), cluster.kubeconfig)
     with step("custom resources, operator, shim"):
-        _apply(kubectl, image_id=builder.image_id(full_reference(IMAGES[0].tag)))
+        _apply(kubectl, references, image_id=builder.image_id(full_reference(IMAGES[0].tag)))
     return kubectl
 
 
-def _apply(kubectl: Kubectl, *, image_id: str) -> None:
+def _apply(kubectl: Kubectl, references: Mapping[str, str], *, image_id: str) -> None:
     kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{kind}.appfn.dev" for kind in KINDS))
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests" / "local"))
+    manifests = kubectl("kustomize", str(ROOT / "manifests" / "local"))
+    for tag, reference in references.items():
+        manifests = re.sub(rf"(?:docker\.io/)?{re.escape(tag)}\b", reference, manifests)
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
     # The tag stays the same while the code changes: what makes the pods new is the image's id on their template.
     template = {"spec": {"template": {"metadata": {"annotations": {"appfn.dev/image-id": image_id}}}}}
     for workload in WORKLOADS:

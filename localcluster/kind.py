@@ -63,10 +63,11 @@ class KindCluster:
         nodes = commands.run([_kind(), "get", "nodes", "--name", self.name]).split()
         return "\n".join([*nodes, f"kubeconfig: {self.kubeconfig}"])
 
-    def load(self, tag: str) -> None:
+    def load(self, tag: str) -> str:
         """Copy the image ``tag`` from Docker to the nodes; kind passes over what they have."""
         with step(f"{tag} into the cluster"):
             commands.run([_kind(), "load", "docker-image", tag, "--name", self.name])
+        return tag
 
 
 def _kind() -> str:

@@ -105,7 +105,7 @@ class NodeCluster:
         lines = [f"{name}: {f'pid {process.pid}' if process else 'not running'}" for name, process in running.items()]
         return "\n".join([*lines, f"kubeconfig: {self.kubeconfig}"])
 
-    def load(self, tag: str) -> None:
+    def load(self, tag: str) -> str:
         """Bring the image ``tag`` from the builder's store into the cluster, unless it is there."""
         if not self.exists():
             raise ClusterError(f"there is no cluster {self.name!r}", remedy="make it with `up`")
@@ -113,11 +113,12 @@ class NodeCluster:
         image_id = self.builder().image_id(reference)
         if containers.has_image(self.layout, reference, image_id):
             say(f"{tag}: already in the cluster")
-            return
+            return reference
         with step(f"{tag} into the cluster"), tempfile.TemporaryDirectory(dir=self.layout.state) as directory:
             saved = Path(directory) / "image.tar"
             self.builder().save(reference, saved)
             containers.load_image(self.layout, archive=saved, tag=reference, image_id=image_id)
+        return reference
 
     def _start(self) -> None:
         record = machine.recorded(self.layout)

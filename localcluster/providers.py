@@ -10,9 +10,10 @@ from localcluster.errors import ClusterError
 from localcluster.images import Buildah, Builder, Docker
 from localcluster.kind import KindCluster
 from localcluster.node import NodeCluster
-from localcluster.steps import say
+from localcluster.steps import say, step
 
 VARIABLE = "APPFN_KUBECONFIG"
+REGISTRY_VARIABLE = "APPFN_REGISTRY"
 
 
 class Cluster(Protocol):
@@ -40,8 +41,8 @@ class Cluster(Protocol):
     def builder(self) -> Builder:
         """What builds images for it."""
 
-    def load(self, tag: str) -> None:
-        """Bring a built image into it."""
+    def load(self, tag: str) -> str:
+        """Bring a built image into it; return the name its pods know it by."""
 
 
 def choose(name: str) -> Cluster:
@@ -92,9 +93,15 @@ class GivenCluster:
         """Docker where it answers, else buildah."""
         return Docker() if kind.docker_answers() else Buildah()
 
-    def load(self, tag: str) -> None:
-        """Impossible: it has its own registry."""
-        raise ClusterError(
-            f"{tag} can't be loaded into the cluster of {VARIABLE}",
-            remedy="push it to a registry which that cluster pulls from",
-        )
+    def load(self, tag: str) -> str:
+        """Push it to the registry which the cluster pulls from."""
+        registry = os.environ.get(REGISTRY_VARIABLE)
+        if not registry:
+            raise ClusterError(
+                f"{tag} must get into the cluster of {VARIABLE}",
+                remedy=f"name a registry which you may push to and it pulls from in {REGISTRY_VARIABLE}",
+            )
+        reference = f"{registry.rstrip('/')}/{tag}"
+        with step(f"{reference} pushed"):
+            self.builder().push(tag, reference)
+        return reference
