@@ -13,7 +13,7 @@ from appfn.api.kinds import DEPLOYMENT, POD
 from appfn.api.runtime import Architecture, Runtime
 from appfn.config import ShimConfig
 from appfn.core.records import Invocation, Outcome
-from appfn.dispatch.dispatcher import Dispatcher, Target
+from appfn.dispatch.dispatcher import Dispatcher, PodCluster, Target
 from appfn.kube.client import KubeCluster
 from support.fake_node import FakeNode, FakePod
 from support.polling import eventually
@@ -172,11 +172,16 @@ class Project:
         await eventually(probe)
 
     @asynccontextmanager
-    async def dispatching(self, **settings: Any) -> AsyncIterator[Dispatcher]:
-        """Run a dispatcher; `settings` replace those of the configuration."""
+    async def dispatching(
+        self,
+        *,
+        through: PodCluster | None = None,
+        **settings: Any,
+    ) -> AsyncIterator[Dispatcher]:
+        """Run a dispatcher; `settings` replace those of the configuration, `through` the way to the API server."""
         config = ShimConfig(**{"replica": REPLICA, "pod_start_seconds": 10.0, "queue_limit": 100, **settings})
         dispatcher = Dispatcher(
-            cluster=self.cluster,
+            cluster=through or self.cluster,
             watcher=self.cluster,
             artifacts=Artifacts(),
             master_key=b"master",

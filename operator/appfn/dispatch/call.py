@@ -8,6 +8,7 @@ from typing import Final
 from appfn.api.execution import Failure
 from appfn.core.records import Invocation, Outcome
 from appfn.dispatch import failures
+from appfn.dispatch.messages import Reply
 from appfn.dispatch.pod import RuntimePod
 from appfn.dispatch.protocols import v2
 from appfn.dispatch.upstream import Address, LostError, MalformedError, NotSentError, Upstream
@@ -72,19 +73,21 @@ class Call:
 
     async def _judged(self) -> Ended:
         try:
-            return Ended(outcome=await self._exchange(), pod_usable=True)
+            reply = await self._exchange()
         except TimeoutError:
             return _unusable(failures.timeout(self._invocation.timeout))
         except MalformedError as error:
             return _unusable(failures.failed(failures.invalid_response(str(error))))
         except LostError:
             return _unusable(failures.failed(await self._obituary()))
+        # A runtime whose answer was cut off is still busy with it.
+        return Ended(outcome=v2.decode(reply), pod_usable=reply.complete)
 
-    async def _exchange(self) -> Outcome:
+    async def _exchange(self) -> Reply:
         request = v2.encode(self._invocation, key=self._pod.runtime_key)
         address = Address(self._pod.address.result(), self._port)
         seconds = float(self._invocation.timeout)
-        return v2.decode(await self._upstream.call(address, request, seconds=seconds, limit=v2.MAX_ENVELOPE))
+        return await self._upstream.call(address, request, seconds=seconds, limit=v2.MAX_ENVELOPE)
 
     async def _obituary(self) -> Failure:
         await asyncio.wait({self._pod.ending}, timeout=_OBITUARY_SECONDS)

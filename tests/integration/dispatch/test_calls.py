@@ -140,6 +140,7 @@ async def test_an_endless_response_is_cut_off_without_being_kept(app: Project) -
 
     app.node.function = endless
     assert failure_of(await app.invoke(timeout=30)).reason is FailureReason.RESPONSE_TOO_LARGE
+    await app.pods(0)
 
 
 async def drip(call: FakeCall) -> web.StreamResponse:

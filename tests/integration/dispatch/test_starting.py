@@ -12,7 +12,8 @@ from appfn.api.execution import ExecutionPhase, FailureReason
 from appfn.api.kinds import NAMESPACE, POD, Key, Kind
 from appfn.api.runtime import LoadMode, SecurityProfile
 from appfn.core.records import Outcome
-from appfn.errors import ForbiddenError
+from appfn.errors import ForbiddenError, TransientError
+from appfn.kube.client import KubeCluster
 from support.dispatching import Project
 from support.fake_node import FakePod, running
 from support.polling import eventually
@@ -44,7 +45,8 @@ def unschedulable(_: FakePod) -> Json:
         (waiting("ImagePullBackOff"), "container runtime: ImagePullBackOff: says the kubelet"),
         (waiting("CreateContainerError"), "container runtime: CreateContainerError: says the kubelet"),
         (unschedulable, "Unschedulable: 0/1 nodes are fit"),
-        (lambda pod: {"phase": "Running", "podIP": pod.address} if pod.cut_off else None, "not"),
+        (lambda _: {"phase": "Running", "podIP": "127.1.1.1"}, "its agent takes no connections"),
+        (lambda _: None, "its containers are being created"),
     ],
 )
 async def test_a_pod_that_does_not_come_up_in_time_fails_the_call_with_its_reason(
@@ -214,6 +216,41 @@ async def enforce(app: Project, level: str) -> None:
         return False
 
     await eventually(refused)
+
+
+class FlakyCluster:
+    """An API server whose answer to the first create and to the first delete is lost."""
+
+    def __init__(self, cluster: KubeCluster) -> None:
+        self._cluster = cluster
+        self.get, self.list = cluster.get, cluster.list
+        self.apply, self.apply_status, self.merge_patch = cluster.apply, cluster.apply_status, cluster.merge_patch
+        self.lost: list[str] = []
+
+    async def create(self, kind: Kind, manifest: Json) -> Json:
+        body = await self._cluster.create(kind, manifest)
+        self._lose("create")
+        return body
+
+    async def delete(self, kind: Kind, key: Key, *, uid: str = "", grace_seconds: int | None = None) -> bool:
+        existed = await self._cluster.delete(kind, key, uid=uid, grace_seconds=grace_seconds)
+        self._lose("delete")
+        return existed
+
+    def _lose(self, verb: str) -> None:
+        if verb not in self.lost:
+            self.lost.append(verb)
+            raise TransientError("the connection broke")
+
+
+async def test_a_lost_answer_of_the_api_server_neither_fails_a_call_nor_leaves_a_pod(project: Project) -> None:
+    project.scaling = {"idleSeconds": 0}
+    flaky = FlakyCluster(project.cluster)
+    async with project.dispatching(through=flaky):
+        assert (await project.invoke()).phase is ExecutionPhase.COMPLETED
+        await project.pods(0)
+        assert len(project.node.seen) == 1
+        assert flaky.lost == ["create", "delete"]
 
 
 async def test_pods_that_a_dead_process_has_left_are_deleted_and_those_of_others_are_not(project: Project) -> None:
