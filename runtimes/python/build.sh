@@ -7,7 +7,7 @@ target=.appfn/site-packages
 if [ -f requirements.txt ]; then
     echo "Installing the packages of requirements.txt"
     python3 -m pip install --target "$target" --requirement requirements.txt \
-        --no-compile --no-cache-dir --no-input --disable-pip-version-check --root-user-action=ignore
+        --no-compile --no-cache-dir --no-input --progress-bar off --disable-pip-version-check --root-user-action=ignore
 else
     echo "No requirements.txt: nothing to install"
 fi

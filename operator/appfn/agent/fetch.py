@@ -1,7 +1,6 @@
 """First step of a build: bring the source, check it, lay it out as the runtime image expects it."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +43,7 @@ class FetchStep:
         return None
 
     def _run(self) -> None:
+        self.layout.prepare_folders()
         with tempfile.TemporaryDirectory(dir=self.layout.root) as folder:
             workspace = Path(folder)
             with (workspace / "source.tar.gz").open("w+b") as tarball:
@@ -53,7 +53,6 @@ class FetchStep:
                     tarball.seek(0)
                     self._lay_out(workspace, tarball)
         if cached is not None:
-            self.layout.code.mkdir(exist_ok=True)  # the build container's working directory
             self.layout.cached.write_text(json.dumps(cached.to_json()))
         state = {"sourceDigest": digest, "log": self.log.lines}
         self.layout.fetched.write_text(json.dumps(state))
@@ -118,11 +117,10 @@ class FetchStep:
         match self.settings.load_mode:
             case LoadMode.IMPORT:
                 self._unpack(tarball, workspace / "code")
-                shutil.rmtree(self.layout.code, ignore_errors=True)
+                self.layout.code.rmdir()
                 (workspace / "code").rename(self.layout.code)
             case LoadMode.EXEC:
                 self._unpack(tarball, workspace / "code")
-                self.layout.prepare_exec()
                 with self.layout.tarball.open("wb") as target:
                     self._archived(lambda: pack(workspace / "code", target, SOURCE_LIMITS))
             case _ as unreachable:

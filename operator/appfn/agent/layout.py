@@ -73,8 +73,8 @@ class Layout:
         """Exit code of the build command, in decimal."""
         return self.root / "exit-code"
 
-    def prepare_exec(self) -> None:
-        """Make the folders an `Exec` image writes to; it may run as any user."""
+    def prepare_folders(self) -> None:
+        """Make the folders that containers mount and write to; an `Exec` image may run as any user."""
         for folder in (self.code, self.tmp):
             folder.mkdir(exist_ok=True)
             with contextlib.suppress(PermissionError):  # the kubelet was first, with the same mode

@@ -187,7 +187,7 @@ def run(environ: Mapping[str, str]) -> int:
     make_fifo(layout.start)
     mode = LoadMode(environ["APPFN_LOAD_MODE"])
     if mode is LoadMode.EXEC:
-        layout.prepare_exec()
+        layout.prepare_folders()
     settings = LoadSettings(
         mode=mode,
         boot_seconds=float(environ.get("APPFN_BOOT_SECONDS", "60")),

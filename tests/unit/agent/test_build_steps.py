@@ -120,7 +120,7 @@ def test_artifact_is_unpacked_for_an_import(build: Build) -> None:
 
     assert (build.layout.code / "index.js").read_text() == "code"
     assert json.loads(build.layout.fetched.read_text())["sourceDigest"] == digest_of(SOURCE)
-    assert {path.name for path in build.layout.root.iterdir()} == {"code", "fetched.json"}
+    assert {path.name for path in build.layout.root.iterdir()} == {"code", "tmp", "fetched.json"}
 
 
 def test_artifact_is_repacked_for_an_image_that_unpacks_itself(build: Build) -> None:

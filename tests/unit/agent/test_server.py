@@ -32,7 +32,7 @@ class Pod:
         self.layout = Layout(folder)
         make_fifo(self.layout.start)
         if mode is LoadMode.EXEC:
-            self.layout.prepare_exec()
+            self.layout.prepare_folders()
         self._runtime = socket.create_server(("127.0.0.1", 0))
         settings = LoadSettings(mode=mode, boot_seconds=boot_seconds, runtime_address=self._runtime.getsockname())
         sha256 = hashlib.sha256(TOKEN.encode()).hexdigest()
