@@ -86,11 +86,11 @@ class Metrics(Generic[K]):
 
 @asynccontextmanager
 async def serving(vitals: Vitals[K], metrics: Metrics[K], *, port: int) -> AsyncIterator[int]:
-    """Serve until the context ends; yield the port, which is a free one where 0 was asked for."""
+    """Serve until the context ends; yield the port. Port 0, for outside a pod: a free one of the loopback address."""
     runner = web.AppRunner(application(vitals, metrics), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, port=port).start()
+        await web.TCPSite(runner, None if port else "127.0.0.1", port).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

@@ -19,6 +19,6 @@ async def watcher(
     """Run kopf with the rights of the operator."""
     token = await service_account(cluster, Key(namespace, "operator"), rules=RULES)
     kubeconfig = kubeconfig_with_token(control_plane.kubeconfig, tmp_path / "operator", token)
-    async with connect(kubeconfig) as client:
-        async with watching_as(client, f"system:serviceaccount:{namespace}:operator") as watcher:
-            yield watcher
+    user = f"system:serviceaccount:{namespace}:operator"
+    async with connect(kubeconfig) as client, watching_as(client, user) as watcher:
+        yield watcher

@@ -1,0 +1,173 @@
+"""The operator's process: its roles, its end, and its silence at rest."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from appfn import names
+from appfn.api.base import Json
+from appfn.api.kinds import FUNCTION, LEASE, Key
+from appfn.kube.client import KubeCluster
+from localcluster.controlplane import ControlPlane
+from support.cluster import AuditLog, kubeconfig_with_token, service_account
+from support.operator_process import Operator, operator
+from support.polling import eventually
+from support.watcher import RULES
+
+LEASES: Json = {
+    "apiGroups": ["coordination.k8s.io"],
+    "resources": ["leases"],
+    "verbs": ["get", "create", "update", "patch"],
+}
+START = 20.0
+
+
+class Start(Protocol):
+    """Starts an operator in the test's namespace."""
+
+    async def __call__(self, pod: str, **environment: str) -> Operator:
+        """Return it, running or not."""
+
+
+@pytest.fixture
+async def rules() -> list[Json]:
+    """Return the operator's rights; a test may take some away."""
+    return [*RULES, LEASES]
+
+
+@pytest.fixture
+async def start(
+    cluster: KubeCluster, control_plane: ControlPlane, namespace: str, tmp_path: Path, rules: list[Json]
+) -> AsyncIterator[Start]:
+    token = await service_account(cluster, Key(namespace, "operator"), rules=rules)
+    kubeconfig = kubeconfig_with_token(control_plane.kubeconfig, tmp_path / "config", token)
+    async with AsyncExitStack() as running:
+
+        async def start(pod: str, **environment: str) -> Operator:
+            settings = {"APPFN_NAMESPACE": namespace, "APPFN_POD_NAME": pod, "APPFN_LEASE_SECONDS": "3"}
+            return await running.enter_async_context(operator(tmp_path, kubeconfig, **settings | environment))
+
+        yield start
+
+
+async def test_it_leads_is_ready_and_stops_cleanly_when_asked(
+    cluster: KubeCluster, namespace: str, start: Start
+) -> None:
+    first = await start("a")
+    await first.becomes("leader", within=START)
+    assert await first.get("/healthz") == (200, "ok")
+    assert "appfn_leader 1.0" in (await first.get("/metrics"))[1]
+
+    assert await first.terminate() == 0
+
+    lease = await cluster.get(LEASE, Key(namespace, names.LEASE_OPERATOR))
+    assert lease is not None
+    assert "holderIdentity" not in lease["spec"]
+    assert [entry for entry in first.log() if entry["level"] == "error"] == []
+
+
+async def test_a_standby_is_ready_and_takes_over_within_two_seconds_of_a_stop(start: Start) -> None:
+    first = await start("a", APPFN_LEASE_SECONDS="60")
+    await first.becomes("leader", within=START)
+    second = await start("b", APPFN_LEASE_SECONDS="60")
+    await second.becomes("standby", within=START)
+
+    assert await first.terminate() == 0
+    await second.becomes("leader", within=2)
+
+
+async def test_a_standby_takes_over_from_a_killed_leader(start: Start) -> None:
+    first, second = await start("a"), await start("b")
+
+    async def settled() -> tuple[Operator, Operator] | None:
+        roles = {await first.role(): first, await second.role(): second}
+        return (roles["leader"], roles["standby"]) if set(roles) == {"leader", "standby"} else None
+
+    leader, standby = await eventually(settled, within=START)
+    os.kill(leader.process.pid, signal.SIGKILL)
+    await standby.becomes("leader", within=4)
+
+
+async def test_a_standby_stops_cleanly_when_asked(start: Start) -> None:
+    await (await start("a")).becomes("leader", within=START)
+    second = await start("b")
+    await second.becomes("standby", within=START)
+    assert await second.terminate(within=3) == 0
+
+
+async def test_a_leader_whose_lease_is_taken_ends_and_says_why(
+    cluster: KubeCluster, namespace: str, start: Start
+) -> None:
+    first = await start("a")
+    await first.becomes("leader", within=START)
+    thief: Json = {"spec": {"holderIdentity": "thief", "acquireTime": "2026-01-01T00:00:00.000000Z"}}
+    await cluster.merge_patch(LEASE, Key(namespace, names.LEASE_OPERATOR), thief, manager="thief")
+
+    assert await first.ends(within=10) == 1
+    assert "LeadershipLostError" in first.output()
+    assert "held by thief now" in first.output()
+
+
+@pytest.mark.parametrize("rules", [[*RULES[:1], *RULES[2:], LEASES]], ids=["without nodes, namespaces and pods"])
+async def test_when_kopf_dies_the_process_ends_and_says_so(start: Start) -> None:
+    first = await start("a")
+    assert await first.ends(within=START * 2) == 1
+    assert "kopf failed" in first.output()
+
+
+async def test_it_waits_for_the_resource_definitions(start: Start, rules: list[Json]) -> None:
+    first = await start("a", APPFN_KUBECONFIG="/nonexistent/config")
+    assert await first.ends(within=START) == 1
+    assert "/nonexistent/config" in first.output()
+
+
+async def test_it_refuses_a_configuration_it_cannot_use(start: Start) -> None:
+    first = await start("a", APPFN_WORKERS="many", APPFN_IMAGE="")
+    assert await first.ends(within=START) == 2
+    assert "APPFN_WORKERS" in first.output()
+    assert "APPFN_IMAGE" in first.output()
+
+
+async def test_at_rest_it_writes_nothing_but_its_lease(namespace: str, start: Start, audit: AuditLog) -> None:
+    first = await start("a", APPFN_RESYNC_SECONDS="1", APPFN_LEASE_SECONDS="5")
+    await first.becomes("leader", within=START)
+    user = f"system:serviceaccount:{namespace}:operator"
+    position = audit.position()
+
+    async def three_renewals() -> bool:
+        return len(audit.writes(since=position, user=user, resource="leases", leases=True)) >= 3
+
+    await eventually(three_renewals, within=10)
+    assert audit.writes(since=position, user=user) == []
+
+
+async def test_a_function_made_is_reconciled_within_a_second(
+    cluster: KubeCluster, namespace: str, start: Start
+) -> None:
+    first = await start("a")
+    await first.becomes("leader", within=START)
+    await eventually(lambda: _watches(first), within=10)
+    manifest = {
+        "apiVersion": FUNCTION.api_version,
+        "kind": "Function",
+        "metadata": {"namespace": namespace, "name": "fn"},
+        "spec": {"runtime": "python-3.13"},
+    }
+
+    await cluster.create(FUNCTION, manifest)
+
+    async def reconciled() -> bool:
+        page = (await first.get("/metrics"))[1]
+        return any(line.startswith('appfn_reconciles_total{controller="function"') for line in page.splitlines())
+
+    await eventually(reconciled, within=1)
+
+
+async def _watches(process: Operator) -> bool:
+    """Tell whether kopf has had time to list: it says when it has logged in."""
+    return any(entry["logger"].startswith("kopf") and "finished" in entry["message"] for entry in process.log())

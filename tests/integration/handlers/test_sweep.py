@@ -1,0 +1,90 @@
+"""Sweeps over real objects."""
+
+import pytest
+
+from appfn import names
+from appfn.api.base import Json
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, Key, Kind
+from appfn.handlers.sweep import Sweep
+from appfn.handlers.work import EVERYTHING, Scope
+from appfn.kube.client import KubeCluster
+from appfn.reconcile.registry import Controller
+
+Marked = set[tuple[Controller, Key]]
+
+
+async def make(cluster: KubeCluster, kind: Kind, namespace: str, name: str, **spec: object) -> None:
+    manifest = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"namespace": namespace, "name": name}}
+    await cluster.create(kind, manifest | {"spec": spec})
+
+
+async def end(cluster: KubeCluster, namespace: str, name: str) -> None:
+    status = {"apiVersion": EXECUTION.api_version, "kind": "Execution", "status": {"status": "completed"}}
+    metadata = {"namespace": namespace, "name": name}
+    await cluster.apply_status(EXECUTION, status | {"metadata": metadata}, manager="test")
+
+
+@pytest.fixture
+async def project(cluster: KubeCluster, namespace: str) -> str:
+    """Fill a namespace with two functions of different runtimes, and executions in all states."""
+    source: Json = {"inline": {"files": {"index.py": "x"}}}
+    for name in ("python", "node"):
+        await make(cluster, FUNCTION, namespace, name, runtime=f"{name}-1")
+        await make(cluster, DEPLOYMENT, namespace, f"{name}-v1", functionRef={"name": name}, source=source)
+    await make(cluster, EXECUTION, namespace, "new", functionRef={"name": "node"})
+    await make(cluster, EXECUTION, namespace, "ended", functionRef={"name": "node"})
+    await end(cluster, namespace, "ended")
+    mirror: Json = {
+        "apiVersion": EXECUTION.api_version,
+        "kind": "Execution",
+        "metadata": {"namespace": namespace, "name": "mirror", "labels": {names.LABEL_MIRRORED: "true"}},
+        "spec": {"functionRef": {"name": "node"}},
+    }
+    await cluster.create(EXECUTION, mirror)
+    return namespace
+
+
+async def sweep(cluster: KubeCluster, scope: Scope) -> tuple[Marked, float | None]:
+    marked: Marked = set()
+
+    def mark(controller: Controller, key: Key, *, after: float = 0.0) -> None:
+        assert after == 0
+        marked.add((controller, key))
+
+    again = await Sweep(cluster=cluster, mark=mark, seconds=600)(scope)
+    return marked, again
+
+
+def everything_of(namespace: str) -> Marked:
+    return {
+        (Controller.FUNCTION, Key(namespace, "python")),
+        (Controller.FUNCTION, Key(namespace, "node")),
+        (Controller.HISTORY, Key(namespace, "python")),
+        (Controller.HISTORY, Key(namespace, "node")),
+        (Controller.DEPLOYMENT, Key(namespace, "python-v1")),
+        (Controller.DEPLOYMENT, Key(namespace, "node-v1")),
+        (Controller.EXECUTION, Key(namespace, "new")),
+    }
+
+
+async def test_a_namespace_is_swept_whole_and_once(cluster: KubeCluster, project: str) -> None:
+    assert await sweep(cluster, Scope(namespace=project)) == (everything_of(project), None)
+
+
+async def test_a_sweep_over_everything_repeats(cluster: KubeCluster, project: str) -> None:
+    marked, again = await sweep(cluster, EVERYTHING)
+    assert everything_of(project) <= marked
+    assert again == 600
+
+
+async def test_of_a_runtime_the_users_are_marked(cluster: KubeCluster, project: str) -> None:
+    marked, again = await sweep(cluster, Scope(namespace=project, runtime="python-1"))
+    assert marked == {
+        (Controller.FUNCTION, Key(project, "python")),
+        (Controller.DEPLOYMENT, Key(project, "python-v1")),
+    }
+    assert again is None
+
+
+async def test_a_runtime_nobody_uses_marks_nothing(cluster: KubeCluster, project: str) -> None:
+    assert await sweep(cluster, Scope(namespace=project, runtime="cobol-1")) == (set(), None)
