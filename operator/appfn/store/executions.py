@@ -292,12 +292,12 @@ class ExecutionStore:
     # ------------------------------------------------------------------ housekeeping
 
     async def delete_finished_before(self, moment: datetime, *, batch: int = 1000) -> int:
-        """Delete up to `batch` executions that finished before `moment`, and what else has expired.
+        """Delete up to `batch` executions that finished before `moment`, as many expired keys and hours of old usage.
 
-        Those whose idempotency key still lives are kept until it has expired.
+        Executions whose idempotency key still lives are kept until it has expired.
 
         Returns:
-            How many executions were deleted; call again while it is `batch`.
+            The most that were deleted of one kind; call again while it is `batch`.
         """
         return await self._commits.submit(DeleteFinished(moment, batch))
 

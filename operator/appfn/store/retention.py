@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
-from sqlalchemy import and_, delete, exists, select
+from sqlalchemy import Column, ColumnElement, Table, and_, delete, exists, select, tuple_
 
 from appfn.store.commit import Operation, Transaction
 from appfn.store.schema import COUNTS, EXECUTIONS, IDEMPOTENCY, USAGE
@@ -28,10 +28,7 @@ class DeleteFinished(Operation[int]):
     @classmethod
     async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[int]:
         """See `Operation`."""
-        deleted = [await _delete(operation, tx) for operation in operations]
-        await tx.connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.expires_at <= tx.now))
-        await tx.connection.execute(delete(USAGE).where(USAGE.c.hour < tx.now - _USAGE_KEPT))
-        return deleted
+        return [await _delete(operation, tx) for operation in operations]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +54,33 @@ async def _delete(operation: DeleteFinished, tx: Transaction) -> int:
             key.expires_at > tx.now,
         ),
     )
-    old = (
-        select(_c.id)
-        .where(_c.finished_at < operation.before, ~still_promised)
-        .order_by(_c.finished_at)
-        .limit(operation.batch)
-        # On PostgreSQL, replicas that do this at the same time take different ones.
-        .with_for_update(skip_locked=True, of=EXECUTIONS)
+    deleted = (
+        await _delete_some(tx, _c.finished_at, operation.batch, _c.finished_at < operation.before, ~still_promised),
+        await _delete_some(tx, key.expires_at, operation.batch, key.expires_at <= tx.now),
+        await _delete_some(tx, USAGE.c.hour, operation.batch, USAGE.c.hour < tx.now - _USAGE_KEPT),
     )
-    result = await tx.connection.execute(delete(EXECUTIONS).where(_c.id.in_(old)).returning(_c.id))
-    return len(result.all())
+    return max(deleted)
+
+
+async def _delete_some(
+    tx: Transaction,
+    age: Column[datetime],
+    batch: int,
+    *conditions: ColumnElement[bool],
+) -> int:
+    """Delete the oldest rows of the column's table that meet the conditions; return how many."""
+    table = age.table
+    assert isinstance(table, Table)
+    identity = tuple_(*table.primary_key)
+    # On PostgreSQL, replicas that do this at the same time take different rows.
+    oldest = select(*table.primary_key).where(*conditions).order_by(age).limit(batch)
+    locked = oldest.with_for_update(skip_locked=True, of=table)
+    return (await tx.connection.execute(delete(table).where(identity.in_(locked)))).rowcount
 
 
 async def _purge(operation: Purge, tx: Transaction) -> int:
     some = select(_c.id).where(_c.function_uid == operation.function_uid).limit(operation.batch)
-    result = await tx.connection.execute(delete(EXECUTIONS).where(_c.id.in_(some)).returning(_c.id))
-    deleted = len(result.all())
+    deleted = (await tx.connection.execute(delete(EXECUTIONS).where(_c.id.in_(some)))).rowcount
     if deleted < operation.batch:
         for table in (IDEMPOTENCY, COUNTS, USAGE):
             await tx.connection.execute(delete(table).where(table.c.function_uid == operation.function_uid))

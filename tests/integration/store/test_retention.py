@@ -41,6 +41,13 @@ async def test_retention_keeps_the_promise_of_an_idempotency_key(store: Executio
     assert await store.delete_finished_before(clock.at) == 1
 
 
+async def test_expired_keys_are_deleted_in_batches_too(store: ExecutionStore, clock: Clock) -> None:
+    for n in range(5):
+        await store.accept(a_request(idempotency_key=f"k{n}"), queue_limit=10)
+    clock.advance(DAY)
+    assert [await store.delete_finished_before(START, batch=2) for _ in range(4)] == [2, 2, 1, 0]
+
+
 async def test_usage_is_kept_a_hundred_days(store: ExecutionStore, clock: Clock) -> None:
     await store.record(a_finished(at=START))
     await store.flush()
