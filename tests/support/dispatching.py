@@ -27,7 +27,7 @@ _numbers = count(1)
 class Artifacts:
     """An artifact store with one artifact."""
 
-    async def open_artifact(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
+    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
         if digest != DIGEST:
             raise FileNotFoundError(digest)
         return len(TARBALL), self._chunks()

@@ -39,7 +39,7 @@ _MAX_HEADER: Final = 60_000
 class ArtifactSource(Protocol):
     """Where built tarballs come from."""
 
-    async def open_artifact(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
+    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
         """Return size in bytes and content; raises `LookupError`, `OSError` or an `AppfnError` where it cannot."""
 
 
@@ -176,7 +176,7 @@ class Launcher:
         order = {"digest": digest, "entrypoint": code.entrypoint, "key": pod.runtime_key, "env": dict(code.variables)}
         headers = [("authorization", f"Bearer {self._load_token(pod)}"), *_load_headers(order)]
         try:
-            size, content = await self._artifacts.open_artifact(pod.key.namespace, digest)
+            size, content = await self._artifacts.open(pod.key.namespace, digest)
         except (AppfnError, LookupError, OSError) as error:
             _log.warning("an artifact cannot be read", extra={"digest": digest, "error": str(error)})
             raise NotServedError(failures.load_failed(f"its artifact {digest} cannot be read")) from error
