@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+_TALKATIVE = ("aiosqlite", "kubernetes")
+"""Libraries whose debug records hold rows, payloads or Secrets."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -31,3 +33,10 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Keep data out of the logs whatever the level: libraries that write it at DEBUG start at INFO."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO)

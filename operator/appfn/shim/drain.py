@@ -6,14 +6,12 @@ from contextlib import contextmanager
 
 
 class Drain:
-    """Counts requests under way; once `begin` was called, tells everybody that no more are wanted."""
+    """Knows the requests under way; once `begin` was called, tells everybody that no more are wanted."""
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
         self._begun = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._working = 0
+        self._working: set[asyncio.Task[object]] = set()
         self._deadline = 0.0
 
     @property
@@ -36,25 +34,33 @@ class Drain:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Count one request while it is under way."""
-        self._working += 1
-        self._idle.clear()
+        """Know the current task as a request under way."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._working.add(task)
         try:
             yield
         finally:
-            self._working -= 1
-            if not self._working:
-                self._idle.set()
+            self._working.discard(task)
 
     async def wait_begun(self) -> None:
         """Return when shutdown begins."""
         await self._begun.wait()
 
-    async def wait_idle(self) -> bool:
-        """Wait until no request is under way; False where some still are when the time is over."""
-        try:
-            async with asyncio.timeout(self.remaining):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def finish(self, *, grace_seconds: float) -> int:
+        """Wait for the requests under way; cancel those that are late, and give them a moment to notice.
+
+        aiohttp's own shutdown drops the connections of such requests but leaves their handlers running, so that
+        what a handler does when it is cancelled would never be done.
+
+        Returns:
+            How many were cancelled.
+        """
+        while self._working and self.remaining:  # connections that are kept alive may bring a few more
+            await asyncio.wait(self._working, timeout=self.remaining)
+        late = set(self._working)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=grace_seconds)
+        return len(late)

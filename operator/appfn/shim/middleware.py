@@ -34,9 +34,12 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = request_id
     started = time.perf_counter()
     status = 0
+    drain = request.app[DRAIN]
     try:
-        with request.app[DRAIN].working():
+        with drain.working():
             response = await handler(request)
+        if drain.draining:
+            response.force_close()  # whoever keeps the connection is to come back to another replica
         status = response.status
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id

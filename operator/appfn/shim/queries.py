@@ -19,6 +19,7 @@ MAX_LIMIT = 100
 MAX_OFFSET = 5000
 MAX_QUERIES = 100
 MAX_QUERY_LENGTH = 4096
+_DIGITS = 10
 _CALL = re.compile(r"([A-Za-z]{1,32})\((.*)\)", re.DOTALL)
 _QUERIES = re.compile(r"queries(\[\d{0,4}\])?", re.ASCII)
 _ORDERABLE = frozenset({"", "$createdAt", "$id", "$sequence"})
@@ -77,7 +78,7 @@ def _legacy(parameters: Mapping[str, str]) -> ListQuery:
 
 
 def _number(value: str) -> object:
-    return int(value) if value.isascii() and value.isdigit() else value
+    return int(value) if value.isascii() and value.isdigit() and len(value) < _DIGITS else value
 
 
 def _method(text: str) -> tuple[str, str, list[Any]]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from appfn import config as configuration
 from appfn.config import Config
@@ -81,8 +82,20 @@ def make_runner(app: web.Application) -> web.AppRunner:
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=CANCEL_SECONDS,
+        logger=_server_logger(),
         auto_decompress=False,  # a bomb is refused as it stands
     )
+
+
+def _server_logger() -> logging.Logger:
+    logger = logging.getLogger("appfn.shim.server")
+    logger.addFilter(_without_requests)  # the same function is added once however often
+    return logger
+
+
+def _without_requests(record: logging.LogRecord) -> bool:
+    """Drop what aiohttp says about requests it could not parse: it quotes their bytes, keys and payloads in them."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def leave(app: web.Application, site: web.BaseSite) -> None:
@@ -92,8 +105,8 @@ async def leave(app: web.Application, site: web.BaseSite) -> None:
     app[WORKER].drain()
     _logger.info("draining", extra={"seconds": drain.remaining, "executions": app[WORKER].busy})
     await site.stop()
-    if not await drain.wait_idle():
-        _logger.warning("calls still under way are cancelled")
+    if late := await drain.finish(grace_seconds=CANCEL_SECONDS):
+        _logger.warning("calls that took too long were cancelled", extra={"calls": late})
 
 
 async def _unless(stop: asyncio.Event, start: Coroutine[None, None, T]) -> bool:

@@ -1,0 +1,134 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason, Trigger
+from appfn.core.records import ExecutionRecord, Origin
+from appfn.shim import formats, models
+from appfn.shim.formats import Format
+from support.executions import a_finished, a_request, an_outcome
+
+AT = datetime(2023, 2, 3, 4, 5, 6, 789_000, tzinfo=UTC)
+RECORD = a_finished(at=AT, id="e1", permissions=('read("user:u1")',), headers={"content-type": "text/x", "x-key": "k"})
+
+
+def shown(record: ExecutionRecord, format_: Format, *, logs: bool = True) -> dict[str, object]:
+    return models.execution(record, format_, function_id="fn", deployment_id="dep", logs=logs)
+
+
+@pytest.mark.parametrize(
+    ("header", "format_"),
+    [
+        ("0.13.0", Format.V0),
+        ("0.15.3", Format.V0),
+        ("1.0.0", Format.V1_0),
+        ("1.3.7", Format.V1_0),
+        ("1.4.0", Format.V1_4),
+        ("1.10", Format.V1_4),
+        ("2.5.0", Format.V1_4),
+        (None, Format.V1_4),
+        ("", Format.V1_4),
+        ("latest", Format.V1_4),
+        ("1.0.0; drop", Format.V1_4),
+        ("٣.0.0", Format.V1_4),
+    ],
+)
+def test_the_header_tells_the_format(header: str | None, format_: Format) -> None:
+    assert formats.negotiate(header) is format_
+
+
+def test_the_model_of_0_15() -> None:
+    assert shown(RECORD, Format.V0) == {
+        "$id": "e1",
+        "$createdAt": 1675397106,
+        "$updatedAt": 1675397106,
+        "$read": ["user:u1"],
+        "functionId": "fn",
+        "trigger": "http",
+        "status": "completed",
+        "statusCode": 200,
+        "response": "hello",
+        "stderr": "err",
+        "time": 0.25,
+    }
+
+
+def test_the_model_of_1_0() -> None:
+    assert shown(RECORD, Format.V1_0) == {
+        "$id": "e1",
+        "$createdAt": "2023-02-03T04:05:06.789+00:00",
+        "$updatedAt": "2023-02-03T04:05:06.789+00:00",
+        "$permissions": ['read("user:u1")'],
+        "functionId": "fn",
+        "trigger": "http",
+        "status": "completed",
+        "statusCode": 200,
+        "response": "hello",
+        "stdout": "out",
+        "stderr": "err",
+        "duration": 0.25,
+    }
+
+
+def test_the_model_of_1_4() -> None:
+    assert shown(RECORD, Format.V1_4) == {
+        "$id": "e1",
+        "$createdAt": "2023-02-03T04:05:06.789+00:00",
+        "$updatedAt": "2023-02-03T04:05:06.789+00:00",
+        "$permissions": ['read("user:u1")'],
+        "functionId": "fn",
+        "resourceId": "fn",
+        "resourceType": "functions",
+        "deploymentId": "dep",
+        "trigger": "http",
+        "status": "completed",
+        "requestMethod": "POST",
+        "requestPath": "/",
+        "requestHeaders": [{"name": "content-type", "value": "text/x"}],
+        "responseStatusCode": 200,
+        "responseBody": "hello",
+        "responseHeaders": [],
+        "logs": "out",
+        "errors": "err",
+        "duration": 0.25,
+        "scheduledAt": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("format_", "blank"),
+    [(Format.V0, ["stderr"]), (Format.V1_0, ["stdout", "stderr"]), (Format.V1_4, ["logs", "errors"])],
+)
+def test_logs_are_blank_for_those_who_may_not_see_them(format_: Format, blank: list[str]) -> None:
+    model = shown(RECORD, format_, logs=False)
+
+    assert [model[name] for name in blank] == [""] * len(blank)
+    assert "hello" in {model.get("response"), model.get("responseBody")}
+
+
+@pytest.mark.parametrize("format_", list(Format))
+def test_an_execution_that_waits_has_empty_results(format_: Format) -> None:
+    waiting = ExecutionRecord(request=a_request(), phase=ExecutionPhase.WAITING, created_at=AT, updated_at=AT)
+
+    model = shown(waiting, format_)
+
+    assert model["status"] == "waiting"
+    assert {model.get("response", ""), model.get("responseBody", "")} == {""}
+    assert None not in model.values()
+
+
+def test_a_failure_that_left_no_stderr_is_told_by_its_message() -> None:
+    failure = Failure(component=Component.EXECUTOR, reason=FailureReason.EXECUTOR_LOST, message="nobody knows")
+    lost = replace(RECORD, outcome=an_outcome(phase=ExecutionPhase.FAILED, stderr="", failure=failure))
+
+    assert shown(lost, Format.V1_0)["stderr"] == "nobody knows"
+    assert shown(lost, Format.V1_0, logs=False)["stderr"] == ""
+
+
+def test_a_scheduled_execution_shows_its_time() -> None:
+    record = a_finished(origin=Origin.SCHEDULE, trigger=Trigger.SCHEDULE, scheduled_at=AT)
+
+    model = shown(record, Format.V1_4)
+
+    assert (model["trigger"], model["scheduledAt"]) == ("schedule", "2023-02-03T04:05:06.789+00:00")
