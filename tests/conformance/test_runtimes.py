@@ -155,6 +155,19 @@ async def main(req, res):
     assert [answer.envelope["stdout"] for answer in answers] == [f"{n} in\n{n} out" for n in range(10)]
 
 
+async def test_pool_of_threads_that_outlives_an_execution_logs_to_each_by_turns(tmp_path: Path) -> None:
+    code = """from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+def main(req, res):
+    pool.submit(print, req.payload).result()
+    return res.send('')
+"""
+    async with LocalRuntime(PYTHON, tmp_path / "appfn").running(Program({"main.py": code}, "main.py")) as endpoint:
+        answers = [await endpoint.call(payload) for payload in ("first", "second")]
+
+    assert [answer.envelope["stdout"] for answer in answers] == ["first", "second"]
+
+
 @pytest.mark.parametrize(
     "files",
     [

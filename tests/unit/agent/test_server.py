@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from appfn.agent.build_settings import LoadMode
+from appfn.agent.failure import AgentError
 from appfn.agent.layout import Layout
-from appfn.agent.load import Loader, LoadSettings
+from appfn.agent.load import AlreadyLoadedError, Load, Loader, LoadSettings
 from appfn.agent.server import AgentServer
-from appfn.agent.start_signal import make_fifo
+from appfn.agent.start_signal import Start, make_fifo
 from unit.agent.tarballs import file, header, zipped
 
 TOKEN = "token"
@@ -181,6 +182,38 @@ def test_of_fifty_callers_exactly_one_loads_the_pod(pod: Pod) -> None:
     winner = next(number for status, number in outcomes if status == 200)
     assert json.loads(pod.signals[0])["key"] == f"key-{winner}"
     assert len(pod.signals) == 1
+
+
+def test_of_fifty_callers_past_the_door_exactly_one_gets_to_send(tmp_path: Path) -> None:
+    loader = Loader(Layout(tmp_path), LoadSettings(mode=LoadMode.IMPORT))
+    load = Load(digest="sha256:", start=Start(entrypoint="", key="k", environment={}))
+    barrier, refused, others_are_through = threading.Barrier(50), threading.Semaphore(0), threading.Event()
+
+    class Body:
+        def read(self, _size: int, /) -> bytes:
+            assert others_are_through.wait(timeout=10), "somebody else is sending too"
+            return b""
+
+    def call(_: int) -> str:
+        barrier.wait()
+        try:
+            loader.take(load, Body())
+        except AlreadyLoadedError:
+            refused.release()
+            return "refused"
+        except AgentError as error:
+            return error.reason
+        return "loaded"
+
+    def open_when_49_are_refused() -> None:
+        if all(refused.acquire(timeout=5) for _ in range(49)):
+            others_are_through.set()
+
+    with concurrent.futures.ThreadPoolExecutor(51) as executor:
+        executor.submit(open_when_49_are_refused)
+        outcomes = collections.Counter(executor.map(call, range(50)))
+
+    assert outcomes == {"refused": 49, "InvalidArchive": 1}
 
 
 def test_caller_that_asks_first_is_told_before_it_sends(pod: Pod) -> None:
