@@ -120,11 +120,11 @@ async def auth(app: web.Application) -> AsyncIterator[None]:
 
 async def invoker(app: web.Application) -> AsyncIterator[None]:
     """Run functions in pods, the pods that the catalog wants; at the end wait for calls under way."""
-    surroundings = app[SURROUNDINGS]
+    surroundings, reader = app[SURROUNDINGS], ArtifactReader(app[ARTIFACTS])
     key = await master_key.ensure(
         surroundings.cluster, surroundings.config.common.namespace, random_bytes=surroundings.random_bytes
     )
-    async with surroundings.make_invoker(surroundings, app[ARTIFACTS], key) as opened:
+    async with surroundings.make_invoker(surroundings, reader, key) as opened:
         app[INVOKER] = opened
         app[METRICS].watch_invoker(opened)
         targets = Targets(catalog=app[CATALOG], invoker=opened, resolver=app[RESOLVER])
@@ -171,3 +171,14 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
 
 
 ALL = (store, artifacts, catalog, auth, invoker, worker, housekeeping)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactReader:
+    """The artifact store as the dispatcher reads it."""
+
+    store: ArtifactStore
+
+    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
+        """Return size and content of a built artifact."""
+        return await self.store.open_artifact(namespace, digest)

@@ -305,7 +305,7 @@ async def test_the_dispatcher_reads_artifacts_by_namespace(
 ) -> None:
     await operator.call("PUT", f"artifacts/{project.namespace}", CODE)
 
-    size, content = await invoker.artifacts.open_artifact(project.namespace, DIGEST)
+    size, content = await invoker.artifacts.open(project.namespace, DIGEST)
 
     assert size == len(CODE)
     assert b"".join([piece async for piece in content]) == CODE
