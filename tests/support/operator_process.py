@@ -82,9 +82,10 @@ async def operator(directory: Path, kubeconfig: Path, **environment: str) -> Asy
         "APPFN_TOKEN_PATH": str(directory / "no-token"),
         "PYTHONPATH": str(ROOT / "operator"),
     }
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "appfn", "operator", env=os.environ | settings | environment, stderr=stderr
+            sys.executable, "-m", "appfn", "operator", env=inherited | settings | environment, stderr=stderr
         )
     try:
         yield Operator(process, log)

@@ -23,6 +23,8 @@ _SERVER_SECONDS = 300  # whole: kopf writes it into the query as it is, and the 
 _CLIENT_SECONDS = 310.0
 """A little longer than the server's, so that it is the server that ends a watch."""
 _RETRY_SECONDS = 10.0
+_BACKOFFS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between kopf's tries of one request; then it ends. An API server that is away for longer has cost us the Lease."""
 _PAGE = 500
 
 
@@ -73,6 +75,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.posting.enabled = False
     chosen.posting.level = logging.WARNING
     chosen.networking.request_timeout = _REQUEST_SECONDS
+    chosen.networking.error_backoffs = _BACKOFFS
     chosen.execution.default_backoff = _RETRY_SECONDS
     chosen.watching.chunk_size = _PAGE
     chosen.watching.server_timeout = _SERVER_SECONDS

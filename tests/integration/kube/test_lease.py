@@ -77,6 +77,10 @@ async def spec_of(cluster: KubeCluster, namespace: str) -> Json:
     return spec
 
 
+async def renew_time(cluster: KubeCluster, namespace: str) -> str:
+    return str((await spec_of(cluster, namespace))["renewTime"])
+
+
 async def test_the_first_candidate_leads_at_once_and_says_so(cluster: KubeCluster, namespace: str) -> None:
     async with candidate(cluster, namespace, "first").lead():
         spec = await spec_of(cluster, namespace)
@@ -91,10 +95,10 @@ async def test_of_many_candidates_one_leads(cluster: KubeCluster, namespace: str
             return any(leader.leading.is_set() for leader in leaders)
 
         await eventually(probe)
-        before = (await spec_of(cluster, namespace))["renewTime"]
+        before = await renew_time(cluster, namespace)
 
         async def renewed_often() -> bool:
-            return str((await spec_of(cluster, namespace))["renewTime"]) > before
+            return await renew_time(cluster, namespace) > before
 
         await eventually(renewed_often)
         assert sum(leader.leading.is_set() for leader in leaders) == 1
@@ -154,7 +158,7 @@ async def test_a_foreign_change_that_takes_nothing_is_survived(cluster: KubeClus
         assert noted is not None
 
         async def renewed() -> bool:
-            return str((await spec_of(cluster, namespace))["renewTime"]) > noted["spec"]["renewTime"]
+            return await renew_time(cluster, namespace) > str(noted["spec"]["renewTime"])
 
         await eventually(renewed)
         assert not leader.task.done()
@@ -189,10 +193,10 @@ async def test_a_renewal_whose_answer_got_lost_costs_nothing(
                 return proxy.lost_answers == 0
 
             await eventually(lost)
-            before = str((await spec_of(cluster, namespace))["renewTime"])
+            before = await renew_time(cluster, namespace)
 
             async def renewed() -> bool:
-                return str((await spec_of(cluster, namespace))["renewTime"]) > before
+                return await renew_time(cluster, namespace) > before
 
             await eventually(renewed)
             assert not leader.task.done()
