@@ -178,7 +178,8 @@ def test_archive_of_tar_program_as_the_docs_make_it_is_read(
     (source / "src").mkdir()
     (source / "src" / "index.js").write_text("code")
     (source / ".hidden").write_text("")
-    subprocess.run(["tar", "-czf", "code.tar.gz", "--exclude", "code.tar.gz", "."], cwd=source, check=True)
+    done = subprocess.run(["tar", "-czf", "code.tar.gz", "--exclude", "code.tar.gz", "."], cwd=source, check=False)
+    assert done.returncode in {0, 1}  # 1: the folder changed, as the archive grew in it
 
     with (source / "code.tar.gz").open("rb") as archive:
         extract(archive, jail, SMALL)
