@@ -25,14 +25,18 @@ _DRIVERS = {
 }
 _READERS = 4
 _PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
-    # FULL: a commit is on the disk when it returns, also after a power cut; group commit pays for it.
-    "PRAGMA synchronous = FULL",
     "PRAGMA busy_timeout = 5000",
-    "PRAGMA journal_size_limit = 67108864",
     "PRAGMA cache_size = -16384",
     "PRAGMA temp_store = MEMORY",
 )
+_WRITER_PRAGMAS = (
+    *_PRAGMAS,
+    "PRAGMA journal_mode = WAL",
+    # FULL: a commit is on the disk when it returns, also after a power cut; group commit pays for it.
+    "PRAGMA synchronous = FULL",
+    "PRAGMA journal_size_limit = 67108864",
+)
+_READER_PRAGMAS = (*_PRAGMAS, "PRAGMA query_only = ON")
 _OUR_FAULT = frozenset({"22", "23", "42"})
 """Classes of SQLSTATE that the same statement meets again: data, constraint, syntax or access."""
 
@@ -151,11 +155,11 @@ def _make_file(path: Path) -> None:
 def _configure_writer(connection: Any, _record: object) -> None:
     # The driver's own transaction handling would begin late and without the write lock; see _begin_immediate.
     connection.isolation_level = None
-    _run_pragmas(connection, _PRAGMAS)
+    _run_pragmas(connection, _WRITER_PRAGMAS)
 
 
 def _configure_reader(connection: Any, _record: object) -> None:
-    _run_pragmas(connection, (*_PRAGMAS, "PRAGMA query_only = ON"))
+    _run_pragmas(connection, _READER_PRAGMAS)
 
 
 def _run_pragmas(connection: Any, pragmas: tuple[str, ...]) -> None:
