@@ -1,9 +1,8 @@
 """The shim as a process of its own, to be killed: real database and API server, functions that only take note.
 
-python -m support.shim_process FOLDER KUBECONFIG SYSTEM_NAMESPACE
+python -m support.shim_process FOLDER KUBECONFIG SYSTEM_NAMESPACE PORT
 
-Each start of a function is appended to FOLDER/ledger and forced to disk before it "runs". The port goes to
-FOLDER/port when the shim serves.
+Each start of a function is appended to FOLDER/ledger and forced to disk before it "runs".
 """
 
 import asyncio
@@ -14,14 +13,11 @@ from pathlib import Path
 
 from appfn.core.records import Invocation, Outcome
 from appfn.kube import client
-from appfn.shim.app import create_app
-from appfn.shim.run import leave, make_runner
+from appfn.shim.run import serve
 from appfn.shim.services import Surroundings
 from appfn.telemetry import configure_logging
 from support.fake_invoker import FakeInvoker, completed
 from support.shim_server import shim_config
-
-from aiohttp import web  # isort: skip
 
 RUN_SECONDS = 0.15
 
@@ -34,32 +30,21 @@ def noting(ledger: Path) -> FakeInvoker:
         os.write(descriptor, f"{invocation.execution_id}\n".encode())
         os.fsync(descriptor)
         os.close(descriptor)
-        await asyncio.sleep(RUN_SECONDS)  # time to be killed in
+        await asyncio.sleep(RUN_SECONDS)  # a function's run, with time to be killed in
         return completed("done")
 
     return FakeInvoker(answer)
 
 
-async def run(folder: Path, kubeconfig: Path, system: str) -> None:
+async def run(folder: Path, kubeconfig: Path, system: str, port: str) -> None:
     """Serve until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    config = shim_config(folder, system, EXECUTION_LEASE_SECONDS="2", ASYNC_CONCURRENCY="8")
+    config = shim_config(folder, system, EXECUTION_LEASE_SECONDS="2", ASYNC_CONCURRENCY="8", PORT=port)
     async with client.connect(kubeconfig) as cluster:
-        invoker = noting(folder / "ledger")
-        app = create_app(Surroundings(config=config, cluster=cluster, make_invoker=invoker.make))
-        runner = make_runner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        part = folder / "port.part"
-        part.write_text(str(runner.addresses[0][1]))
-        part.rename(folder / "port")
-        await stop.wait()
-        await leave(app, site)
-        await runner.cleanup()
+        await serve(Surroundings(config=config, cluster=cluster, make_invoker=noting(folder / "ledger").make), stop)
 
 
 if __name__ == "__main__":
     configure_logging("WARNING")
-    asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]))

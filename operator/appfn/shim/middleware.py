@@ -8,7 +8,7 @@ import uuid
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from appfn.errors import IdempotencyError, QueueFullError, TransientError
+from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, TransientError
 from appfn.shim import http
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.requests import METHODS
@@ -19,6 +19,7 @@ REQUEST_ID = web.RequestKey("request_id", str)
 """Given by the client in X-Request-Id where it is harmless, else made here; sent back, and part of every log line."""
 _HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _SERVER_ERROR = 500
+_NO_RIGHTS = "The shim has no rights in the project's namespace: apply manifests/project to it."
 _MAX_LOGGED = 128
 """Characters of each part of a path in the log."""
 _RETRY_SECONDS = 2
@@ -102,6 +103,8 @@ def _of_ours(error: Exception) -> AppwriteError:
             return AppwriteError(Problem.IDEMPOTENCY_CONFLICT)
         case CursorError():
             return AppwriteError(Problem.CURSOR_NOT_FOUND)
+        case ForbiddenError():
+            return AppwriteError(Problem.SERVICE_DISABLED, _NO_RIGHTS)
         case TransientError():
             return AppwriteError(Problem.SERVICE_DISABLED, retry_after=_whole(error.retry_after or _RETRY_SECONDS))
         case _:

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -186,12 +188,18 @@ async def test_a_function_that_is_gone_when_its_turn_comes_is_told(
     await eventually(failed, within=10)
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 @asynccontextmanager
 async def shim_process(
-    folder: Path, kubeconfig: Path, system: str
+    folder: Path, kubeconfig: Path, system: str, session: aiohttp.ClientSession
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Run the shim as a process of its own; yield it and its URL."""
-    (folder / "port").unlink(missing_ok=True)
+    port = free_port()
     paths = os.pathsep.join(str(ROOT / part) for part in ("operator", "tests", "."))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -200,16 +208,22 @@ async def shim_process(
         str(folder),
         str(kubeconfig),
         system,
+        str(port),
         env=os.environ | {"PYTHONPATH": paths},
     )
+    url = f"http://127.0.0.1:{port}"
     try:
 
         async def serving() -> bool:
             assert process.returncode is None, f"the shim ended with {process.returncode}"
-            return (folder / "port").exists()
+            try:
+                async with session.get(f"{url}/readyz") as response:
+                    return response.status == HTTPStatus.OK
+            except aiohttp.ClientConnectorError:
+                return False
 
-        await eventually(serving, within=30)
-        yield process, f"http://127.0.0.1:{(folder / 'port').read_text()}"
+        await eventually(serving, within=60)
+        yield process, url
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -225,7 +239,7 @@ async def test_of_a_burst_with_the_shim_killed_all_end_and_none_starts_twice(
     def starts() -> Counter[str]:
         return Counter(ledger.read_text().split() if ledger.exists() else [])
 
-    async with shim_process(tmp_path, control_plane.kubeconfig, system) as (process, url):
+    async with shim_process(tmp_path, control_plane.kubeconfig, system, session) as (process, url):
         client = Client(ShimAt(url, session), project.namespace, key)
         replies = await asyncio.gather(*(client.execute(body={"async": True}) for _ in range(BURST)))
         accepted = {reply.body["$id"] for reply in replies if reply.status == 202}
@@ -240,12 +254,13 @@ async def test_of_a_burst_with_the_shim_killed_all_end_and_none_starts_twice(
     before = starts()
     assert len(before) < BURST
 
-    async with shim_process(tmp_path, control_plane.kubeconfig, system) as (_, url):
+    async with shim_process(tmp_path, control_plane.kubeconfig, system, session) as (process, url):
         client = Client(ShimAt(url, session), project.namespace, key)
         ends: Counter[str] = Counter()
         for id_ in accepted:
             ends[(await client.finished(id_)).body["status"]] += 1
 
+    assert process.returncode == 0  # the second one left in good order
     assert sum(ends.values()) == BURST
     assert max(starts().values()) == 1
     assert starts().keys() <= accepted

@@ -1,0 +1,113 @@
+"""The shim with the rights that its manifests give it, and no more."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from appfn.api.base import Json
+from appfn.api.kinds import NAMESPACE, SECRET, Key, Kind
+from appfn.errors import ForbiddenError
+from appfn.kube.client import KubeCluster, connect
+from localcluster.controlplane import ControlPlane
+from support.cluster import ROOT, kubeconfig_with_token, token_of
+from support.fake_invoker import FakeInvoker
+from support.polling import eventually
+from support.project import ProjectKit
+from support.shim_client import Client
+from support.shim_server import running_shim, shim_config
+
+SYSTEM = "appfn-system"
+MANIFESTS = ROOT / "manifests"
+
+
+async def apply(cluster: KubeCluster, path: Path, *, namespace: str) -> None:
+    """Apply the documents of a file; those without a namespace go to this one, as kustomize would put them."""
+    for document in documents(path):
+        kind = kind_of(document)
+        if kind.namespaced:
+            document["metadata"].setdefault("namespace", namespace)
+        await cluster.apply(kind, document, manager="tests")
+
+
+def documents(path: Path) -> list[Json]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def kind_of(document: Json) -> Kind:
+    group, _, version = document["apiVersion"].rpartition("/")
+    name = document["kind"]
+    plural = f"{name.lower()}s"
+    return Kind(group=group, version=version, plural=plural, name=name, namespaced=not name.startswith("Cluster"))
+
+
+@pytest.fixture
+async def confined(cluster: KubeCluster, control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[KubeCluster]:
+    """Connect as the shim's ServiceAccount."""
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
+    await cluster.apply(NAMESPACE, manifest, manager="tests")
+    await apply(cluster, MANIFESTS / "base" / "shim-rbac.yaml", namespace=SYSTEM)
+    token = await token_of(cluster, Key(SYSTEM, "appfn-shim"))
+    async with connect(kubeconfig_with_token(control_plane.kubeconfig, tmp_path / "kubeconfig", token)) as client:
+        yield client
+
+
+async def test_its_own_rights_are_enough_in_a_project(
+    cluster: KubeCluster, confined: KubeCluster, project: ProjectKit, tmp_path: Path
+) -> None:
+    await apply(cluster, MANIFESTS / "project" / "rbac.yaml", namespace=project.namespace)
+    await project.secret("credentials", {"token": b"s3cr3t"})
+    await project.config_map("settings", {"mode": "fast"})
+    references = [
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "credentials", "key": "token"}}},
+        {"name": "MODE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "mode"}}},
+    ]
+    await project.ready("configured", variables=references)
+    invoker = FakeInvoker()
+    async with running_shim(confined, shim_config(tmp_path, SYSTEM), invoker) as shim:
+        client = Client(shim, project.namespace, await project.key("executions.write", "executions.read"))
+
+        reply = await client.execute("configured")
+        workload = await client.call(
+            "GET", "/v1/functions/hello/executions", Authorization="Bearer a.b.c", X_Appwrite_Key=""
+        )
+
+    assert reply.body["status"] == "completed", reply
+    (invocation,) = invoker.invocations
+    assert (invocation.variables["TOKEN"], invocation.variables["MODE"]) == ("s3cr3t", "fast")
+    assert workload.error == (401, "user_jwt_invalid")
+    assert len(invoker.key) == 32
+
+
+async def test_a_labelled_namespace_without_the_projects_manifests_is_told_what_lacks(
+    confined: KubeCluster, project: ProjectKit, tmp_path: Path
+) -> None:
+    async with running_shim(confined, shim_config(tmp_path, SYSTEM), FakeInvoker()) as shim:
+        reply = await Client(shim, project.namespace, await project.key("executions.write")).execute()
+
+    assert reply.error == (503, "general_service_disabled")
+    assert "manifests/project" in reply.body["message"]
+
+
+async def test_secrets_can_be_read_by_name_in_projects_and_never_listed(
+    cluster: KubeCluster, confined: KubeCluster, project: ProjectKit
+) -> None:
+    await project.secret("credentials", {"token": b"x"})
+    key = Key(project.namespace, "credentials")
+    with pytest.raises(ForbiddenError):
+        await confined.get(SECRET, key)
+
+    await apply(cluster, MANIFESTS / "project" / "rbac.yaml", namespace=project.namespace)
+
+    async def readable() -> bool:  # the API server's own view of RBAC lags a little
+        try:
+            return await confined.get(SECRET, key) is not None
+        except ForbiddenError:
+            return False
+
+    await eventually(readable)
+    with pytest.raises(ForbiddenError):
+        await confined.list(SECRET, namespace=project.namespace)
+    with pytest.raises(ForbiddenError):
+        await confined.get(SECRET, Key(SYSTEM, "other"))
