@@ -198,7 +198,7 @@ def _step(observed: Observed, build: Build, problem: Problem | None, now: dateti
         return _Step(build=build)
     found = observed.builds.get(build.architecture, ObservedBuild())
     if found.job is not None:
-        return _follow(observed.deployment, build, found, now)
+        return _follow(observed, build, found, now)
     if found.cached is not None:
         return _Step(build=_ready(build, found.cached.artifact, found.cached.log, found.log_tail, now, job=""))
     obstacle = problem or _no_image(observed, build) or _no_node(observed, build) or found.problem
@@ -228,12 +228,12 @@ def _blocked_step(build: Build, obstacle: Problem | None, now: datetime) -> _Ste
     return _Step(build=build.model_copy(update=update), waits=True)
 
 
-def _follow(deployment: Deployment, build: Build, found: ObservedBuild, now: datetime) -> _Step:
+def _follow(observed: Observed, build: Build, found: ObservedBuild, now: datetime) -> _Step:
     """Take over what the Job of a build says."""
     assert found.job is not None
     assert found.progress is not None
     name = str(found.job["metadata"]["name"])
-    if controller_uid(found.job) != deployment.metadata.uid:
+    if controller_uid(found.job) != observed.deployment.metadata.uid:
         message = f"Job {name} exists and belongs to something else; delete it and the build starts"
         return _blocked_step(build, Problem.waiting(BuildReason.NOT_OWNED, message), now)
     created = datetime.fromisoformat(found.job["metadata"]["creationTimestamp"])
@@ -248,7 +248,7 @@ def _follow(deployment: Deployment, build: Build, found: ObservedBuild, now: dat
             assert seen.report is not None
             assert seen.report.artifact is not None
             ready = _ready(build, seen.report.artifact, seen.report.log, found.log_tail, now, job=name)
-            return _Step(build=ready, stored=_remember(found.job, seen.report))
+            return _Step(build=ready, stored=_remember(observed, found.job, seen.report))
         case JobState.FAILED:
             reason, message = _never_started(build, seen) or (seen.reason, seen.message)
             log = seen.report.log if seen.report is not None else None
@@ -264,12 +264,15 @@ def _never_started(build: Build, seen: Progress) -> tuple[str, str] | None:
     return (build.reason, build.message) if held and seen.reason == BuildReason.DEADLINE_EXCEEDED else None
 
 
-def _remember(job: Json, report: Report) -> Mapping[str, StoredBuild]:
-    """Return the build to store, under the key it was built for; none where it came from there."""
-    if report.cached or report.artifact is None or not report.source_digest:
+def _remember(observed: Observed, job: Json, report: Report) -> Mapping[str, StoredBuild]:
+    """Return the build to store, under the key it was built for; none where it came from there.
+
+    The digest the agent reports has been within reach of the user's commands: it only counts where nobody knew it.
+    """
+    digest = observed.source.digest or report.source_digest
+    if report.cached or report.artifact is None or not digest:
         return {}
-    key = build_key.build_key(salt_of(job), report.source_digest)
-    return {key: StoredBuild(artifact=report.artifact, log=report.log)}
+    return {build_key.build_key(salt_of(job), digest): StoredBuild(artifact=report.artifact, log=report.log)}
 
 
 def _ready(build: Build, artifact: Artifact, log: Artifact | None, log_tail: str, now: datetime, *, job: str) -> Build:

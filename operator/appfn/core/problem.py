@@ -37,6 +37,7 @@ class BuildReason(StrEnum):
     UPLOAD_FAILED = "UploadFailed"
     # What the operator concludes from the Job and its pod.
     INVALID_SOURCE = "InvalidSource"
+    REJECTED = "Rejected"
     NO_IMAGE_FOR_ARCHITECTURE = "NoImageForArchitecture"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     OUT_OF_MEMORY = "OutOfMemory"

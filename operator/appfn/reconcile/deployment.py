@@ -83,7 +83,7 @@ async def _create(deps: Dependencies, observed: build.Observed, plan: build.Plan
     except ForbiddenError as error:
         problem = Problem.stalled(BuildReason.FORBIDDEN, f"the build's Job is refused: {error}")
     except RejectedError as error:
-        problem = Problem.failed(BuildReason.INVALID_SOURCE, f"the build's Job is refused: {error}")
+        problem = Problem.failed(BuildReason.REJECTED, f"the build's Job is refused: {error}")
     else:
         logger.info("job created", extra={"job": name, "object": str(observed.deployment.metadata.key)})
         return plan

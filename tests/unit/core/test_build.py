@@ -206,6 +206,18 @@ def test_a_build_is_remembered_as_what_it_was_although_the_function_changed_mean
     assert list(now.stored) != [build.key_of(observe(of=changed), plan_for(observe()).status.builds[0])]
 
 
+def test_a_build_cannot_pass_itself_off_as_one_of_another_source() -> None:
+    body = {**job(), "spec": plan_for(observe()).jobs[0]["spec"]}
+    forged = Report(artifact=ARTIFACT, source_digest="sha256:" + "f" * 64)
+    git = deployment(source={"git": {"url": "https://x/y.git"}}, status=started().status.to_json())
+
+    known = plan_for(observe(started(), builds=seen(JobState.SUCCEEDED, body, report=forged)))
+    learnt = plan_for(observe(git, builds=seen(JobState.SUCCEEDED, body, report=forged)))
+
+    assert list(known.stored) == [build_key(salt_of(body), DIGEST)]
+    assert list(learnt.stored) == [build_key(salt_of(body), forged.source_digest)]
+
+
 def test_a_build_the_agent_found_stored_is_not_stored_again() -> None:
     report = Report(artifact=ARTIFACT, source_digest=DIGEST, cached=True)
 

@@ -164,6 +164,11 @@ def expand(text: str) -> str:
     return re.sub(r"\$(\$|\([^)]*\))?", lambda match: {"$": "$", None: "$"}.get(match[1], "WRONG"), text)
 
 
+def test_the_agent_knows_whether_commands_may_make_the_entrypoint() -> None:
+    assert environment(steps(made())["fetch"])["APPFN_COMMANDS"] == ""
+    assert environment(steps(made(deployment(commands="npx tsc")))["fetch"])["APPFN_COMMANDS"] == "npx tsc"
+
+
 def test_the_salt_is_read_back_from_the_job() -> None:
     item = deployment(commands="echo $(date) $$")
 

@@ -186,6 +186,7 @@ def _agent_environment(request: BuildRequest, settings: BuildSettings) -> dict[s
     deployment, runtime = request.deployment, request.runtime
     return {
         "APPFN_ARCHITECTURE": str(request.architecture),
+        "APPFN_COMMANDS": deployment.spec.commands,
         SALT_VARIABLE: build_key.salt(deployment, request.function, runtime, request.architecture),
         "APPFN_DEPLOYMENT": deployment.metadata.name,
         "APPFN_ENTRYPOINT": build_key.entrypoint(deployment, runtime),
