@@ -77,8 +77,9 @@ async def test_a_draining_shim_says_so_and_finishes_what_it_has(
 
 
 async def test_what_has_not_begun_is_given_back_at_once_and_run_by_the_next(
-    cluster: KubeCluster, config: Config, project: ProjectKit
+    cluster: KubeCluster, tmp_path: Path, system: str, project: ProjectKit
 ) -> None:
+    config = shim_config(tmp_path, system, EXECUTION_LEASE_SECONDS="600")  # no lease runs out in this test
     stuck = FakeInvoker()
     stuck.waiting_for_pod = asyncio.Event()
     async with running_shim(cluster, config, stuck) as shim:
@@ -93,7 +94,7 @@ async def test_what_has_not_begun_is_given_back_at_once_and_run_by_the_next(
     async with running_shim(cluster, config, successor) as shim:
         next_client = Client(shim, project.namespace, client.key)
 
-        for id_ in made:  # well before the leases of the predecessor would have run out
+        for id_ in made:
             assert (await next_client.finished(id_)).body["status"] == "completed"
 
     assert stuck.started == []
