@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -46,7 +46,7 @@ class FakePod:
     running: int = 0
     most_running: int = 0
     runners: list[web.AppRunner] = field(default_factory=list)
-    transports: set[asyncio.BaseTransport] = field(default_factory=set)
+    transports: set[asyncio.Transport] = field(default_factory=set)
     cut_off: bool = False
     """The node is out of reach: whatever is reported, its connections stand."""
 
@@ -71,8 +71,7 @@ class FakeCall:
 
     def raw(self, content: bytes, *, close: bool = True) -> web.Response:
         """Answer with these very bytes, not HTTP's; the connection is then closed."""
-        transport = self.request.transport
-        assert isinstance(transport, asyncio.Transport)
+        transport = _transport(self.request)
         transport.write(content)
         if close:
             transport.close()
@@ -80,8 +79,7 @@ class FakeCall:
 
     def reset(self) -> web.Response:
         """Break the connection off."""
-        transport = self.request.transport
-        assert isinstance(transport, asyncio.Transport)
+        transport = _transport(self.request)
         transport.abort()
         return web.Response()
 
@@ -222,8 +220,7 @@ class FakeNode:
         return await self.agent(pod)
 
     async def _call(self, pod: FakePod, request: web.Request) -> web.StreamResponse:
-        if request.transport is not None:
-            pod.transports.add(request.transport)
+        pod.transports.add(_transport(request))
         assert request.headers["x-internal-challenge"] == pod.loads[-1]["key"]
         body = await request.json()
         pod.calls.append(body)
@@ -235,10 +232,14 @@ class FakeNode:
             pod.running -= 1
 
 
+def _transport(request: web.Request) -> asyncio.Transport:
+    """Return the connection; not every event loop's transports inherit from asyncio's."""
+    return cast("asyncio.Transport", request.transport)
+
+
 async def _stop(pod: FakePod) -> None:
     for transport in pod.transports:
-        if isinstance(transport, asyncio.Transport):
-            transport.abort()
+        transport.abort()
     runners, pod.runners = pod.runners, []
     for runner in runners:
         await runner.cleanup()
