@@ -75,8 +75,8 @@ class Buildah:
         with step(f"{tag} built"):
             # --layers: an edit of the sources doesn't install the packages again.
             options = ["--layers", "--pull=false", "--isolation=chroot", f"--label={KEY_LABEL}={key}"]
-            options += [*_build_arguments(), *_mounts(), f"--tag={reference}", f"--file={dockerfile}"]
-            self._run("build", *options, str(context))
+            options += [*_build_arguments(), f"--tag={reference}", f"--file={dockerfile}"]
+            self._run(f"--default-mounts-file={_lent()}", "build", *options, str(context))
 
     def image_id(self, reference: str) -> str:
         """See Builder."""
@@ -129,7 +129,7 @@ class Buildah:
         return done.stdout.strip() if done.returncode == 0 else None
 
     def _run(self, *arguments: str) -> str:
-        return commands.run(self._command(*arguments), env=_quiet_environment())
+        return commands.run(self._command(*arguments), env=_environment())
 
     def _command(self, *arguments: str) -> list[str]:
         store = [f"--root={_store() / 'storage'}", f"--runroot={paths.SYSTEM_RUN / 'buildah'}"]
@@ -184,20 +184,22 @@ def _build_arguments() -> list[str]:
     return [f"--build-arg={name}={value}" for name, value in sorted(package_environment().items())]
 
 
-def _mounts() -> list[str]:
-    """What the host needs to reach its package mirrors, lent to RUN steps and not kept in the image.
+def _lent() -> Path:
+    """List of what the host needs to reach its package mirrors, lent to RUN steps and not kept in the image.
 
     Authorities are lent as sources of Debian's ca-certificates: a step that installs
-    that package makes a bundle with them.
+    that package makes a bundle with them. With `--volume` instead, buildah would use no cached layer.
     """
-    mounts = []
+    lent = []
     if _LOCAL_AUTHORITIES.is_dir() and any(_LOCAL_AUTHORITIES.glob("*.crt")):
-        mounts.append(f"--volume={_LOCAL_AUTHORITIES}:{_LOCAL_AUTHORITIES}:ro")
+        lent.append(f"{_LOCAL_AUTHORITIES}:{_LOCAL_AUTHORITIES}")
     settings = host_apt_settings()
     if settings:
         path = paths.cache() / "apt-host.conf"
         path.write_text(settings)
-        mounts.append(f"--volume={path}:/etc/apt/apt.conf.d/99host:ro")
+        lent.append(f"{path}:/etc/apt/apt.conf.d/99host")
+    mounts = paths.cache() / "mounts.conf"
+    mounts.write_text("".join(f"{line}\n" for line in lent))
     return mounts
 
 
@@ -213,5 +215,5 @@ def _registries() -> Path:
     return path
 
 
-def _quiet_environment() -> dict[str, str]:
-    return {**os.environ, "BUILDAH_FORMAT": "docker", "TMPDIR": "/var/tmp"}  # noqa: S108 - buildah makes its own below
+def _environment() -> dict[str, str]:
+    return {**os.environ, "TMPDIR": "/var/tmp"}  # noqa: S108 - buildah makes its own below
