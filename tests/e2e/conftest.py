@@ -40,9 +40,8 @@ def project(admin: Kubectl) -> Iterator[Kubectl]:
     labels = {"appfn.dev/project": name, "pod-security.kubernetes.io/enforce": "restricted"}
     admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     inside = admin.within(name)
-    inside("apply", "-k", str(ROOT / "manifests" / "project"))
-    for manifest in build_config_maps(name):
-        inside.apply(manifest)
+    inside("apply", "--server-side", "-k", str(ROOT / "manifests" / "project"))
+    inside.apply(*build_config_maps(name))
     yield inside
     admin("delete", "namespace", name, "--wait=false")
 

@@ -51,6 +51,8 @@ class Kubectl:
 
     def apply(self, *manifests: Json) -> None:
         """Apply manifests together."""
+        if not manifests:
+            return
         self("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, manifests)))
 
     def get(self, kind: str, name: str) -> Json:
