@@ -42,12 +42,18 @@ def test_a_system_at_rest_writes_nothing(project: Kubectl) -> None:
     if "APPFN_E2E_AUDIT_LOG" not in os.environ:
         pytest.skip("this cluster's audit log is not ours to read")
     audit = Path(os.environ["APPFN_E2E_AUDIT_LOG"])
+    wait_for(lambda: not idle_pods(project), within=180)
     quiet(audit)
 
     begun = audit.stat().st_size
     threading.Event().wait(REST_SECONDS)
 
     assert writes(audit, begun) == []
+
+
+def idle_pods(project: Kubectl) -> list[Json]:
+    """Return the runtime pods of all projects: without work they are removed after `idleSeconds`."""
+    return project.list("pods", "--all-namespaces", "-l", "appfn.dev/component=runtime")
 
 
 def quiet(audit: Path) -> None:
