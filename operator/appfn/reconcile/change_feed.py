@@ -48,8 +48,8 @@ class Throttle:
             if len(self._last) > _MANY:
                 self._last = {known: time for known, time in self._last.items() if time + self._interval > now}
             self._last[key] = due
-            return due - now
-        return last - now
+            return min(due - now, self._interval)
+        return min(last - now, self._interval)  # a sum and a difference of floats may exceed it by their rounding
 
 
 async def follow(deps: Dependencies, *, clock: Callable[[], float]) -> None:
