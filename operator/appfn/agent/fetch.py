@@ -28,21 +28,22 @@ class FetchStep:
     layout: Layout
     shim: ShimClient
     log: BuildLog = field(default_factory=BuildLog)
-    patience: Patience = field(default_factory=lambda: Patience(seconds=60.0))
+    patience: Patience = field(default_factory=lambda: Patience(seconds=15.0))
+    """With a user's server: whoever mistyped its name waits for the answer, and can ask for a retry."""
     git_protocols: Sequence[str] | None = None
     """Which transports git may use; None: those fit for production."""
 
-    def run(self) -> Report | None:
-        """Lay the code out; return a report where the step failed, else None."""
+    def run(self) -> Report:
+        """Lay the code out; the report says what came of it, and the source's digest."""
         try:
-            self._run()
+            digest = self._run()
         except AgentError as error:
             self.log.say(f"{error.reason}: {error.message}")
             stored = store_log(self.shim, self.settings.namespace, self.layout, [self.log.encode()])
             return Report(reason=error.reason, message=error.message, exit_code=1, log=stored)
-        return None
+        return Report(source_digest=digest)
 
-    def _run(self) -> None:
+    def _run(self) -> str:
         self.layout.prepare_folders()
         with tempfile.TemporaryDirectory(dir=self.layout.root) as folder:
             workspace = Path(folder)
@@ -54,8 +55,8 @@ class FetchStep:
                     self._lay_out(workspace, tarball)
         if cached is not None:
             self.layout.cached.write_text(json.dumps(cached.to_json()))
-        state = {"sourceDigest": digest, "log": self.log.lines}
-        self.layout.fetched.write_text(json.dumps(state))
+        self.layout.fetched.write_text(json.dumps({"log": self.log.lines}))
+        return digest
 
     def _source(self, workspace: Path, tarball: BinaryIO) -> str:
         """Write the source to `tarball` and return its digest."""
@@ -109,7 +110,6 @@ class FetchStep:
         return Report(
             artifact=_stored(build["artifact"]),
             log=_stored(build["log"]) if build.get("log") else None,
-            source_digest=digest,
             cached=True,
         )
 
