@@ -36,7 +36,6 @@ def _build_step(step: str, environ: Mapping[str, str]) -> int:
     from appfn.agent.upload import UploadStep  # noqa: PLC0415
 
     layout = Layout(Path(environ.get("APPFN_DIR", "/appfn")))
-    report: Report | None
     try:
         settings = BuildSettings.read(environ)
         shim = ShimClient(url=settings.shim_url)
@@ -48,9 +47,7 @@ def _build_step(step: str, environ: Mapping[str, str]) -> int:
         report = Report.of_failure(error)
     except OSError as error:  # a full volume, most of all: the build's author can do something about it
         report = Report.of_failure(AgentError(Reason.INTERNAL_ERROR, f"{step} failed: {error}"))
-    if report is None:
-        return 0
     report.write(TERMINATION_MESSAGE)
     if report.reason:
         print(f"{report.reason}: {report.message}", file=sys.stderr)
-    return 0 if report.artifact else 1
+    return 1 if report.reason else 0

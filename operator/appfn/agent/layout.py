@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def fetched(self) -> Path:
-        """What `fetch` leaves for `upload`: JSON with the source's digest and the log so far."""
+        """What `fetch` leaves for `upload`: JSON with the log so far."""
         return self.root / "fetched.json"
 
     @property

@@ -17,7 +17,11 @@ MAX_DOCUMENT = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The result of a build, or of the step it failed in; `reason` is empty on success."""
+    """The result of a step; `reason` is empty on success.
+
+    `fetch` tells the source's digest, `upload` the artifact: that digest must come from a step the user's commands
+    have not had a hand in, as it decides what the artifact is remembered as.
+    """
 
     artifact: StoredFile | None = None
     log: StoredFile | None = None
@@ -28,9 +32,9 @@ class Report:
     cached: bool = False
 
     @classmethod
-    def of_failure(cls, error: AgentError, *, exit_code: int = 1, source_digest: str = "") -> "Report":
+    def of_failure(cls, error: AgentError) -> "Report":
         """Return the report of a failed step."""
-        return cls(reason=error.reason, message=error.message, exit_code=exit_code, source_digest=source_digest)
+        return cls(reason=error.reason, message=error.message, exit_code=1)
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""

@@ -39,9 +39,7 @@ class UploadStep:
 
     def run(self) -> Report:
         """Store what was built; the report says what came of it."""
-        state = self._fetched()
-        source_digest = str(state.get("sourceDigest", ""))
-        if (cached := self._cached(source_digest)) is not None:
+        if (cached := self._cached()) is not None:
             return cached
         exit_code, artifact, failure = 0, None, None
         try:
@@ -50,15 +48,14 @@ class UploadStep:
         except AgentError as error:
             failure = error
             self.log.say(f"{error.reason}: {error.message}")
-        stored = store_log(self.shim, self.settings.namespace, self.layout, self._whole_log(state))
+        stored = store_log(self.shim, self.settings.namespace, self.layout, self._whole_log())
         if failure is None:
-            return Report(artifact=artifact, log=stored, source_digest=source_digest)
+            return Report(artifact=artifact, log=stored)
         return Report(
             log=stored,
             exit_code=exit_code or self._reported_exit_code() or 1,
             reason=failure.reason,
             message=failure.message,
-            source_digest=source_digest,
         )
 
     def _fetched(self) -> dict[str, Any]:
@@ -68,14 +65,13 @@ class UploadStep:
                 return state
         return {}
 
-    def _cached(self, source_digest: str) -> Report | None:
+    def _cached(self) -> Report | None:
         with contextlib.suppress(FileNotFoundError, AgentError, ValueError, KeyError, TypeError):
             document = json.loads(read_small(self.layout.cached))
             log = document.get("log")
             return Report(
                 artifact=StoredFile(digest=str(document["artifact"]["digest"]), size=int(document["artifact"]["size"])),
                 log=StoredFile(digest=str(log["digest"]), size=int(log["size"])) if log else None,
-                source_digest=source_digest,
                 cached=True,
             )
         return None
@@ -152,8 +148,8 @@ class UploadStep:
         except ShimError as error:
             raise AgentError(Reason.UPLOAD_FAILED, f"the built code cannot be stored: {error}") from error
 
-    def _whole_log(self, state: dict[str, Any]) -> Iterator[bytes]:
-        lines = state.get("log")
+    def _whole_log(self) -> Iterator[bytes]:
+        lines = self._fetched().get("log")
         if isinstance(lines, list):
             yield "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
         yield from self._build_output()

@@ -77,11 +77,15 @@ class DeploymentSpec(Model):
 
 
 class Artifact(Model):
-    """A file in the artifact store."""
+    """A file in the artifact store.
 
-    digest: str
+    Checked wherever one is read: what a build reports has been within reach of the user's commands, and the digest
+    becomes part of addresses that are asked for with our own rights.
+    """
+
+    digest: str = Field(pattern="^sha256:[0-9a-f]{64}$")
     """`sha256:` and 64 hex digits."""
-    size: int
+    size: int = Field(ge=0, lt=2**63)
     """Bytes."""
 
 

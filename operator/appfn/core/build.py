@@ -267,7 +267,7 @@ def _never_started(build: Build, seen: Progress) -> tuple[str, str] | None:
 def _remember(observed: Observed, job: Json, report: Report) -> Mapping[str, StoredBuild]:
     """Return the build to store, under the key it was built for; none where it came from there.
 
-    The digest the agent reports has been within reach of the user's commands: it only counts where nobody knew it.
+    The digest the agent reports only counts where nobody knew it before.
     """
     digest = observed.source.digest or report.source_digest
     if report.cached or report.artifact is None or not digest:

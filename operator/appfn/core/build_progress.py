@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from appfn.api.base import Model
 from appfn.api.deployment import Artifact
-from appfn.core.manifests.build_job import STEPS, UPLOAD
+from appfn.core.manifests.build_job import BUILD, FETCH, STEPS, UPLOAD
 from appfn.core.problem import BuildReason
 
 PATIENCE = timedelta(seconds=60)
@@ -38,7 +38,7 @@ class JobState(StrEnum):
 
 
 class Report(Model):
-    """The agent's termination message."""
+    """The termination message of a step that is the agent's: `fetch` or `upload`."""
 
     artifact: Artifact | None = None
     log: Artifact | None = None
@@ -104,20 +104,28 @@ def _ended(pod: Mapping[str, Any], name: str) -> Progress | None:
         if terminated.get("exitCode") != 0:
             return _step_failed(step, terminated, name)
         if step == UPLOAD:
-            return _uploaded(terminated, name)
+            return _uploaded(terminated, name, source_digest=_fetched_digest(pod))
     return _pod_failed(pod, name)
 
 
-def _uploaded(terminated: Mapping[str, Any], name: str) -> Progress:
+def _uploaded(terminated: Mapping[str, Any], name: str, *, source_digest: str) -> Progress:
     report = _report(terminated)
     if report is None or report.artifact is None:
         message = f"the build ended well but its report cannot be read; {_RETRY}"
         return Progress(state=JobState.FAILED, reason=BuildReason.REPORT_MISSING, message=message, pod=name)
+    report = report.model_copy(update={"source_digest": source_digest})
     return Progress(state=JobState.SUCCEEDED, report=report, pod=name)
 
 
+def _fetched_digest(pod: Mapping[str, Any]) -> str:
+    """Return the source's digest as `fetch` found it: before the user's commands could have a hand in it."""
+    ended = (status.get("state", {}).get("terminated", {}) for step, status in _statuses(pod) if step == FETCH)
+    report = _report(next(ended, {}))
+    return report.source_digest if report is not None else ""
+
+
 def _step_failed(step: str, terminated: Mapping[str, Any], name: str) -> Progress:
-    report = _report(terminated)
+    report = _report(terminated) if step != BUILD else None  # the user's commands can write its message
     if report is not None and report.reason:
         return Progress(state=JobState.FAILED, reason=report.reason, message=report.message, report=report, pod=name)
     if terminated.get("reason") == _OOM_KILLED:

@@ -88,6 +88,42 @@ def test_a_good_upload_without_a_report_fails_and_says_how_to_retry(message: str
     assert "appfn.dev/retry" in seen.message
 
 
+ELSEWHERE = "../../changes?after=0&"
+"""What a client would take for another address, if it came to be part of one."""
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"digest": ELSEWHERE, "size": 3}, {"digest": f"{DIGEST}/..", "size": 3}, {"digest": DIGEST, "size": -1}],
+)
+@pytest.mark.parametrize("file", ["artifact", "log"])
+def test_a_report_with_a_forged_file_is_not_believed(file: str, forged: Json) -> None:
+    message = report(**{"artifact": ARTIFACT, "log": ARTIFACT, file: forged})
+    steps = [ended("fetch"), ended("build")]
+
+    seen = look(pod(initContainerStatuses=steps, containerStatuses=[ended("upload", message=message)]))
+
+    assert (seen.state, seen.reason, seen.report) == (JobState.FAILED, BuildReason.REPORT_MISSING, None)
+
+
+def test_the_digest_of_the_source_is_what_was_fetched_before_the_users_commands_ran() -> None:
+    steps = [ended("fetch", message=report(sourceDigest=DIGEST)), ended("build")]
+    upload = ended("upload", message=report(artifact=ARTIFACT, sourceDigest="sha256:" + "f" * 64))
+
+    seen = look(pod(initContainerStatuses=steps, containerStatuses=[upload]))
+
+    assert seen.report is not None
+    assert seen.report.source_digest == DIGEST
+
+
+def test_a_users_command_can_not_speak_as_a_step_of_ours() -> None:
+    told = report(reason="not a reason!", message="forged", log=ARTIFACT)
+
+    seen = look(pod(initContainerStatuses=[ended("fetch"), ended("build", code=1, message=told)], phase="Failed"))
+
+    assert (seen.state, seen.reason, seen.report) == (JobState.FAILED, BuildReason.AGENT_FAILED, None)
+
+
 def test_a_failed_step_speaks_for_itself() -> None:
     told = report(reason="DigestMismatch", message="the file has another sha256", exitCode=1)
 
