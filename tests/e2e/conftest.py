@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from localcluster.install import build_config_maps
 from support.appwrite import Appwrite
-from support.e2e import ROOT, deployment, function, make_key
+from support.e2e import deployment, function, make_key, new_project
 from support.kubectl import Json, Kubectl
 from support.shim import ShimDoor
 
@@ -36,14 +35,9 @@ def system(admin: Kubectl) -> Kubectl:
 @pytest.fixture(scope="session")
 def project(admin: Kubectl) -> Iterator[Kubectl]:
     """A project of its own, made with the manifests users have."""
-    name = f"e2e-{secrets.token_hex(3)}"
-    labels = {"appfn.dev/project": name, "pod-security.kubernetes.io/enforce": "restricted"}
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    inside = admin.within(name)
-    inside("apply", "--server-side", "-k", str(ROOT / "manifests" / "project"))
-    inside.apply(*build_config_maps(name))
-    yield inside
-    admin("delete", "namespace", name, "--wait=false")
+    with new_project(admin) as inside:
+        inside.apply(*build_config_maps(inside.namespace))
+        yield inside
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,18 @@ import hashlib
 import io
 import json
 import tarfile
+import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from support.e2e import deployment, function
+from support.e2e import deployment, function, new_project
+from support.gitserver import start_git_server
 from support.kubectl import Json, Kubectl, condition
+from support.ledger import SECURITY
 from support.polling import wait_for
+from support.shim import ShimDoor
 
 CODE = "def main(req, res):\n    return res.send('ok')\n"
 
@@ -139,12 +144,7 @@ def file_server(project: Kubectl) -> Iterator[tuple[str, str]]:
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-m", "http.server", "--directory", "/srv", "8000"],
         "volumeMounts": [{"name": "files", "mountPath": "/srv"}],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": SECURITY,
     }
     project.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "binaryData": binary},
@@ -189,3 +189,37 @@ def test_a_config_map_is_a_source(project: Kubectl, target: str) -> None:
     )
 
     project.wait_condition("fdep", "from-map", "Ready=True", within=60)
+
+
+def test_a_folder_of_a_git_repository_is_a_source(admin: Kubectl, tmp_path: Path) -> None:
+    with new_project(admin) as company:
+        url = start_git_server(company, tmp_path, {"functions/hello/main.py": CODE, "README.md": "not code"})
+        source = {"git": {"url": url, "ref": "main", "path": "functions/hello"}}
+        missing = {"git": {"url": url, "ref": "no-such-branch"}}
+        company.apply(
+            function("hello"),
+            deployment("hello", source, name="right"),
+            deployment("hello", missing, name="wrong"),
+        )
+
+        company.wait_condition("fdep", "right", "Ready=True", within=60)
+        refused = company.wait_condition("fdep", "wrong", "Ready=False:SourceUnavailable", within=60)
+        assert "no-such-branch" in condition(refused, "Ready")["message"]
+
+
+def test_an_uploaded_artifact_is_a_source(project: Kubectl, system: Kubectl, target: str, door: ShimDoor) -> None:
+    packed = tarball({"main.py": CODE})
+    token = system("create", "token", "appfn-operator", "--audience", "appfn").strip()
+    upload = urllib.request.Request(  # noqa: S310 - http to our own port
+        f"{door.url()}/internal/v1/artifacts/{project.namespace}",
+        data=packed,
+        method="PUT",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    with urllib.request.urlopen(upload, timeout=30) as response:  # noqa: S310 - likewise
+        stored = json.loads(response.read())
+    assert stored["digest"] == "sha256:" + hashlib.sha256(packed).hexdigest()
+
+    project.apply(deployment(target, {"artifact": {"digest": stored["digest"]}}, name="uploaded"))
+
+    project.wait_condition("fdep", "uploaded", "Ready=True", within=60)

@@ -1,8 +1,11 @@
 """Manifests and small steps that the e2e tests share."""
 
 import os
+import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -12,6 +15,20 @@ from support.kubectl import Json, Kubectl
 from support.polling import wait_for
 
 ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def new_project(admin: Kubectl) -> Iterator[Kubectl]:
+    """Yield a project of its own, made with the manifests users have; it is deleted in the end."""
+    name = f"e2e-{secrets.token_hex(3)}"
+    labels = {"appfn.dev/project": name, "pod-security.kubernetes.io/enforce": "restricted"}
+    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    inside = admin.within(name)
+    inside("apply", "--server-side", "-k", str(ROOT / "manifests" / "project"))
+    try:
+        yield inside
+    finally:
+        admin("delete", "namespace", name, "--wait=false")
 
 
 def make_key(project: Kubectl, *scopes: str) -> str:

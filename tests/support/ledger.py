@@ -21,12 +21,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
 """
 
-_SECURITY: Json = {
+SECURITY: Json = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+"""What Pod Security `restricted` asks of a container."""
 
 
 def start_ledger(project: Kubectl) -> str:
@@ -37,7 +38,7 @@ def start_ledger(project: Kubectl) -> str:
         "image": "appfn/appfn:0.1.0",
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-c", _SERVER],
-        "securityContext": _SECURITY,
+        "securityContext": SECURITY,
     }
     spec = {"automountServiceAccountToken": False, "containers": [container]}
     project.apply(
