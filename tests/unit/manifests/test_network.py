@@ -38,6 +38,7 @@ NEIGHBOUR = Place(namespace="demo", labels={"app": "database"})
 INTERNET = Place(address="151.101.1.1")
 INTERNET_6 = Place(address="2a04:4e42::1")
 METADATA = Place(address="169.254.169.254")
+METADATA_AZURE = Place(address="168.63.129.16")
 METADATA_6 = Place(address="fd00:ec2::254")
 NODE = Place(address="192.168.1.10")
 NAMESPACES: Mapping[str, Labels] = {
@@ -58,6 +59,7 @@ MATRIX = [
     (RUNTIME, INTERNET_6, 443, True),
     (RUNTIME, METADATA, 80, False),
     (RUNTIME, METADATA_6, 80, False),
+    (RUNTIME, METADATA_AZURE, 80, False),
     (RUNTIME, NODE, 6443, False),
     (RUNTIME, SHIM, 8080, False),
     (RUNTIME, NEIGHBOUR, 5432, False),
@@ -65,6 +67,7 @@ MATRIX = [
     (BUILD, DNS, 53, True),
     (BUILD, INTERNET, 443, True),
     (BUILD, METADATA, 80, False),
+    (BUILD, METADATA_AZURE, 32526, False),
     (BUILD, NODE, 10250, False),
     (BUILD, NEIGHBOUR, 5432, False),
     (SHIM, BUILD, 3001, False),
