@@ -35,16 +35,16 @@ class Targets:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Tell the dispatcher once now, and of every change while the context is open."""
+        change = self.catalog.change  # before the push, which looks at once and may then read variables for seconds
         await self._push()
-        task = asyncio.create_task(self._follow())
+        task = asyncio.create_task(self._follow(change))
         try:
             yield
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _follow(self) -> None:
-        change = self.catalog.change
+    async def _follow(self, change: asyncio.Event) -> None:
         while True:
             await change.wait()
             await asyncio.sleep(COALESCE_SECONDS)
@@ -54,7 +54,7 @@ class Targets:
             except Exception:
                 _logger.exception("telling the dispatcher its targets failed")
                 await asyncio.sleep(RETRY_SECONDS)
-                change.set()
+                change = _now()
 
     async def _push(self) -> None:
         callees = list(self.catalog.callees())
@@ -97,3 +97,10 @@ class Targets:
             runtime=callee.runtime,
         )
         return variables.merged(own, injected)
+
+
+def _now() -> asyncio.Event:
+    """Return an event that is set. The catalog's own is not ours to set: others wait for it in a loop."""
+    event = asyncio.Event()
+    event.set()
+    return event
