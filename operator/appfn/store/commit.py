@@ -26,7 +26,7 @@ _MAX_BATCH = 500
 _MAX_DEFERRED = 10_000
 _MAX_DEFERRED_BYTES = 64 * 1024 * 1024
 _PATIENCE = 10.0
-"""Seconds that a full buffer is waited for, and that closing waits for the database."""
+"""Seconds that a full buffer is waited for, and that a flush and closing wait for the database."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -141,11 +141,17 @@ class GroupCommit:
         return None if entry is None else cast("Deferred", entry.operation)
 
     async def flush(self) -> None:
-        """Return when all that was deferred before is durable."""
+        """Return when all that was deferred before is durable.
+
+        Raises:
+            TransientError: it still was not after 10 s.
+        """
         if not self._deferred:
             return
         self._wake.set()
-        await asyncio.wait([entry.done for entry in self._deferred.values()])
+        _, late = await asyncio.wait([entry.done for entry in self._deferred.values()], timeout=_PATIENCE)
+        if late:
+            raise TransientError("executions wait to be stored: the database does not answer")
 
     async def run(self) -> None:
         """Commit until `close` is called and nothing is left."""
