@@ -26,8 +26,9 @@ IDLE_SECONDS = 1.0
 """Pause between two looks into an empty queue, for what other replicas left; our own accepts wake at once."""
 RETRY_SECONDS = 1.0
 """How long an execution that found no room goes back to the queue."""
-STORE_TRIES = 6
-"""How often the end of an execution is offered to a store that does not answer: about half a minute."""
+_STORE_SECONDS = 0.5
+_LONGEST_STORE_SECONDS = 4.0
+"""First and longest pause before the end of an execution is offered again to a store that did not answer."""
 _SETTLE = timedelta(seconds=30)
 """How long after its acceptance an execution waits for a deployment that our caches don't show as ready."""
 _SETTLING = frozenset(
@@ -86,15 +87,17 @@ class Worker:
             remaining: how many seconds the rest has, asked at the end.
         """
         self._beat = self.monotonic()
-        loops = [asyncio.create_task(self._claim_loop()), asyncio.create_task(self._lease_loop())]
+        claiming, leasing = asyncio.create_task(self._claim_loop()), asyncio.create_task(self._lease_loop())
         try:
             yield
         finally:
             self.drain()
+            # A claim under way may still bring something: it has to be given back, or it waits for its lease to end.
+            await asyncio.wait({claiming}, timeout=remaining())
             await self._wait_idle(remaining())
-            for task in loops:
+            for task in (claiming, leasing):
                 task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await asyncio.gather(claiming, leasing, return_exceptions=True)
 
     def drain(self) -> None:
         """Take no more; give back at once what has not begun."""
@@ -126,6 +129,9 @@ class Worker:
             return False
         free = self._free()
         records = await self.executor.store.claim(self.name, limit=room, lease_seconds=self.lease_seconds, free=free)
+        if self._draining.is_set():  # meanwhile
+            await asyncio.gather(*(self._release(record, delay=0.0) for record in records))
+            return False
         for record in records:
             self._start(record)
         return bool(records)
@@ -186,10 +192,10 @@ class Worker:
         except (QueueFullError, TransientError) as error:
             if job.starting:
                 raise  # marked as begun, not sent: the lease decides, as nobody can know
-            await self._release(job, delay=getattr(error, "retry_after", None) or RETRY_SECONDS)
+            await self._release(job.record, delay=getattr(error, "retry_after", None) or RETRY_SECONDS)
         except asyncio.CancelledError:
             if not job.starting:
-                await self._release(job, delay=0.0)
+                await self._release(job.record, delay=0.0)
             raise
 
     async def _attempt(self, job: _Job) -> None:
@@ -215,7 +221,7 @@ class Worker:
         """End an execution that can't be started, unless it may still become startable."""
         young = self.now() - job.record.created_at < _SETTLE
         if young and error.problem in _SETTLING:
-            await self._release(job, delay=RETRY_SECONDS)
+            await self._release(job.record, delay=RETRY_SECONDS)
             return
         outcome = failed(FailureReason.FUNCTION_UNAVAILABLE, f"The function could not be run: {error.message}")
         await self._finish(job, outcome, deployment="")
@@ -238,11 +244,11 @@ class Worker:
         else:
             _logger.warning("lease lost before the end was stored", extra={"execution": job.record.id})
 
-    async def _release(self, job: _Job, *, delay: float) -> None:
+    async def _release(self, record: ExecutionRecord, *, delay: float) -> None:
         try:
-            await self.executor.store.release(job.record.id, self.name, delay=delay)
+            await self.executor.store.release(record.id, self.name, delay=delay)
         except TransientError:
-            _logger.warning("execution left to its lease", extra={"execution": job.record.id})
+            _logger.warning("execution left to its lease", extra={"execution": record.id})
 
     async def _wait_idle(self, seconds: float) -> None:
         """Wait for what has begun; what does not end in time is left to the lease."""
@@ -269,11 +275,15 @@ async def _first(waits: Iterable[Coroutine[None, None, object]], *, within: floa
 
 
 async def _persistently(store: Callable[[], Awaitable[bool]]) -> bool:
-    """Offer an end to the store until it answers, with growing pauses; raise its last TransientError."""
-    for attempt in range(STORE_TRIES - 1):
+    """Offer an end to the store until it answers, with growing pauses.
+
+    However long that takes: the result is nowhere else, and what waits here keeps its slot and renews its lease.
+    """
+    pause = _STORE_SECONDS
+    while True:
         try:
             return await store()
         except TransientError as error:
             _logger.warning("cannot store the end of an execution", extra={"error": str(error)})
-            await asyncio.sleep(0.5 * 2**attempt)
-    return await store()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_STORE_SECONDS)
