@@ -92,6 +92,8 @@ class ShimConfig:
     """On SIGTERM, how long running executions may take to finish."""
     max_payload_bytes: int = _env("MAX_PAYLOAD_BYTES", 10_485_760, low=1)
     """Largest body of an API request, the data for a function in it (Appwrite's 10 MB)."""
+    max_bodies_bytes: int = _env("MAX_BODIES_BYTES", 134_217_728, low=1)
+    """Bodies of all API requests under way, together; beyond, 429. Each takes about four times its size in memory."""
     max_artifact_bytes: int = _env("MAX_ARTIFACT_BYTES", 268_435_456, low=1)
     """Largest artifact accepted."""
     max_source_bytes: int = _env("MAX_SOURCE_BYTES", 30_000_000, low=1)

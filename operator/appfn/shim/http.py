@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from appfn.api.base import Json
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
+from appfn.shim.services import CONFIG
 
 CONTENT_TYPE = "application/json; charset=UTF-8"
+TAKE_ROOM: web.RequestKey[Callable[[int], None]] = web.RequestKey("take_room")
+"""Takes room for the request's body until it is answered; raises QueueFullError where there is none."""
 BODY_SECONDS = 30.0
 """How long a client may take to send a JSON body."""
 _BIG = 262_144
@@ -33,6 +37,7 @@ async def read_json(request: web.Request) -> Json:
 
     Raises:
         AppwriteError: general_argument_invalid, general_payload_too_large.
+        QueueFullError: other requests' bodies leave no room for it.
     """
     body = await _read(request)
     try:
@@ -49,6 +54,9 @@ async def read_json(request: web.Request) -> Json:
 async def _read(request: web.Request) -> bytes:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise AppwriteError(Problem.ARGUMENT_INVALID, "Content-Encoding is not supported: send the body as it is.")
+    if request.body_exists:
+        most = request.app[CONFIG].max_payload_bytes
+        request[TAKE_ROOM](most if request.content_length is None else min(request.content_length, most))
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()

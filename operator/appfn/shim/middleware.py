@@ -12,7 +12,7 @@ from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, Trans
 from appfn.shim import http
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.requests import METHODS
-from appfn.shim.services import DRAIN, METRICS
+from appfn.shim.services import BODIES, DRAIN, METRICS
 from appfn.store.model import CursorError
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -82,6 +82,14 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if answer.problem.status == _SERVER_ERROR:
             _logger.exception("request failed", extra={"request_id": request.get(REQUEST_ID)})
         return http.failure(answer)
+
+
+@web.middleware
+async def room(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Innermost: hold the room that the request's body takes until the request is answered."""
+    with request.app[BODIES].held() as take:
+        request[http.TAKE_ROOM] = take
+        return await handler(request)
 
 
 def _of_http(error: web.HTTPException) -> AppwriteError:

@@ -17,10 +17,12 @@ from appfn.config import Config, ShimConfig
 from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher
 from appfn.shim import master_key
 from appfn.shim.auth.authenticator import Authenticator
+from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
+from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
 from appfn.shim.targets import Targets
@@ -47,6 +49,7 @@ class Surroundings:
 SURROUNDINGS = web.AppKey("surroundings", Surroundings)
 CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
+BODIES = web.AppKey("bodies", BodyRoom)
 METRICS = web.AppKey("metrics", Metrics)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
@@ -160,11 +163,13 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
 
 async def housekeeping(app: web.Application) -> AsyncIterator[None]:
     """Delete what has to go."""
+    surroundings, now = app[SURROUNDINGS], app[SURROUNDINGS].now
     keeper = Housekeeping(
         store=app[STORE],
         catalog=app[CATALOG],
+        leftovers=Leftovers(cluster=surroundings.cluster, store=app[STORE], artifacts=app[ARTIFACTS], now=now),
         retention=timedelta(days=app[CONFIG].retention_days),
-        now=app[SURROUNDINGS].now,
+        now=now,
     )
     async with keeper.running():
         yield

@@ -49,6 +49,34 @@ async def test_a_body_over_the_limit_is_refused(
         assert (await client.execute(body={"body": "x" * 2000})).error == (413, "general_payload_too_large")
 
 
+async def test_bodies_that_together_are_too_large_are_refused_until_there_is_room(
+    cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory, system: str, project: ProjectKit
+) -> None:
+    started, gate = asyncio.Semaphore(0), asyncio.Event()
+
+    async def hold(_: Invocation) -> Outcome:
+        started.release()
+        await gate.wait()
+        return completed("done")
+
+    large, small = {"body": "x" * 100_000}, {"body": "x"}
+    limits = {"MAX_PAYLOAD_BYTES": "150000", "MAX_BODIES_BYTES": "150000"}
+    config = shim_config(tmp_path_factory.mktemp("full"), system, **limits)
+    async with asyncio.timeout(20), running_shim(cluster, config, FakeInvoker(hold)) as shim:
+        client = Client(shim, project.namespace, await project.key("executions.write"), response_format="1.8.0")
+        held = asyncio.create_task(client.execute(body=large))
+        await started.acquire()
+        refused = await client.execute(body=large)
+        beside = asyncio.create_task(client.execute(body=small))
+        await started.acquire()
+        gate.set()
+
+        assert refused.error == (429, "general_rate_limit_exceeded")
+        assert refused.headers["Retry-After"] == "1"
+        assert [(await held).status, (await beside).status] == [201, 201]
+        assert (await client.execute(body=large)).status == 201
+
+
 async def test_a_bomb_is_not_unpacked(client: Client) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
 
