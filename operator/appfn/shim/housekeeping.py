@@ -1,17 +1,20 @@
-"""What has to go: executions past their retention, all that is known of deleted functions."""
+"""What has to go: executions past their retention, all that is known of deleted functions, leftovers."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from appfn.errors import TransientError
+from appfn.errors import AppfnError, TransientError
 from appfn.shim.catalog import Catalog
+from appfn.shim.leftovers import Leftovers
 from appfn.store.executions import ExecutionStore
 
 PERIOD_SECONDS = 600.0
+LEFTOVERS_SECONDS = 6 * 3600.0
+"""Between two sweeps of leftovers, which read all that is stored of a project."""
 BATCH = 500
 _PAUSE_SECONDS = 0.1
 """Between two batches, so that calls get their turn at the database."""
@@ -25,6 +28,7 @@ class Housekeeping:
 
     store: ExecutionStore
     catalog: Catalog
+    leftovers: Leftovers
     retention: timedelta
     now: Callable[[], datetime]
     _gone: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
@@ -33,7 +37,13 @@ class Housekeeping:
     async def running(self) -> AsyncIterator[None]:
         """Keep house while the context is open."""
         self.catalog.on_function_gone(self._gone.put_nowait)
-        tasks = [asyncio.create_task(self._retention_loop()), asyncio.create_task(self._purge_loop())]
+        loops = (
+            self._repeat(self.sweep, "old executions", seconds=PERIOD_SECONDS),
+            self._repeat(self.leftovers.sweep_functions, "deleted functions", seconds=LEFTOVERS_SECONDS),
+            self._repeat(self.leftovers.sweep_artifacts, "unused artifacts", seconds=LEFTOVERS_SECONDS),
+            self._purge_loop(),
+        )
+        tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
         finally:
@@ -53,15 +63,18 @@ class Housekeeping:
             except Exception:
                 _logger.exception("purging a function failed", extra={"uid": uid})
 
-    async def _retention_loop(self) -> None:
+    async def _repeat(self, sweep: Callable[[], Awaitable[None]], what: str, *, seconds: float) -> None:
+        """Sweep now and every so many seconds; sooner after a sweep that failed."""
         while True:
+            pause = seconds
             try:
-                await self.sweep()
-            except TransientError as error:
-                _logger.warning("cannot delete old executions", extra={"error": str(error)})
+                await sweep()
+            except AppfnError as error:
+                _logger.warning("cannot delete %s", what, extra={"error": str(error)})
+                pause = min(seconds, PERIOD_SECONDS)
             except Exception:
-                _logger.exception("deleting old executions failed")
-            await asyncio.sleep(PERIOD_SECONDS)
+                _logger.exception("deleting %s failed", what)
+            await asyncio.sleep(pause)
 
     async def sweep(self) -> None:
         """Delete what is older than the retention, in small batches."""

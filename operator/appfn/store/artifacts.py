@@ -185,10 +185,12 @@ class ArtifactStore:
             return False
         return True
 
-    async def delete(self, namespace: str, digest: str) -> None:
-        """Delete an artifact; it may be gone already."""
+    async def delete(self, namespace: str, digest: str, *, stored_before: datetime | None = None) -> None:
+        """Delete an artifact, one that was stored again since `stored_before` excepted; it may be gone already."""
+        path = _path(namespace, digest)
         with contextlib.suppress(ArtifactNotFoundError), _errors(digest):
-            await obstore.delete_async(self._store, _path(namespace, digest))
+            if stored_before is None or (await obstore.head_async(self._store, path))["last_modified"] < stored_before:
+                await obstore.delete_async(self._store, path)
 
     async def list_artifacts(self, namespace: str) -> AsyncIterator[StoredArtifact]:
         """Yield all artifacts of a namespace, in no order."""
@@ -199,6 +201,42 @@ class ArtifactStore:
                     digest = f"sha256:{item['path'].removeprefix(prefix)}"
                     if _DIGEST.fullmatch(digest):
                         yield StoredArtifact(digest, item["size"], item["last_modified"])
+
+    async def namespaces(self) -> set[str]:
+        """Return the namespaces of which there is anything."""
+        found: set[str] = set()
+        for root in ("artifacts", "builds"):
+            with _errors(root):
+                listing = await obstore.list_with_delimiter_async(self._store, prefix=root)
+            found |= {prefix.removeprefix(f"{root}/") for prefix in listing["common_prefixes"]}
+        return {namespace for namespace in found if _NAMESPACE.fullmatch(namespace)}
+
+    async def built(self, namespace: str) -> set[str]:
+        """Return the digests of all that builds of a namespace are remembered by: artifacts and logs."""
+        digests: set[str] = set()
+        for path in await self._builds(namespace):
+            with contextlib.suppress(ArtifactNotFoundError, ValidationError), _errors(path):
+                content = bytes(await (await obstore.get_async(self._store, path)).bytes_async())
+                output = BuildOutput.model_validate_json(content)
+                digests |= {item.digest for item in (output.artifact, output.log) if item is not None}
+        return digests
+
+    async def forget_builds(self, namespace: str) -> bool:
+        """Forget what the builds of a namespace have made, not the artifacts; tell whether there was anything."""
+        paths = await self._builds(namespace)
+        for path in paths:
+            with contextlib.suppress(ArtifactNotFoundError), _errors(path):
+                await obstore.delete_async(self._store, path)
+        return bool(paths)
+
+    async def _builds(self, namespace: str) -> list[str]:
+        _folder(namespace)
+        with _errors(namespace):
+            return [
+                item["path"]
+                async for objects in obstore.list(self._store, prefix=f"builds/{namespace}/")
+                for item in objects
+            ]
 
     async def _publish(self, path: Path, key: str) -> None:
         with _errors(key):

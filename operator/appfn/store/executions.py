@@ -301,6 +301,11 @@ class ExecutionStore:
         """
         return await self._commits.submit(DeleteFinished(moment, batch))
 
+    async def functions(self) -> set[str]:
+        """Return the uids of all functions of which anything is known."""
+        async with self._reading() as connection:
+            return await queries.functions(connection)
+
     async def purge_function(self, function_uid: str) -> None:
         """Delete all that is known of a function: executions in any phase, keys, counts, usage."""
         await self.flush()

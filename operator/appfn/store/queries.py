@@ -114,6 +114,11 @@ async def counts(connection: AsyncConnection, function_uid: str) -> ExecutionCou
     return ExecutionCounts(**rows[0]) if rows else ExecutionCounts()
 
 
+async def functions(connection: AsyncConnection) -> set[str]:
+    """See `ExecutionStore.functions`: whatever is accepted or recorded is counted, and the counts are purged last."""
+    return set((await connection.execute(select(COUNTS.c.function_uid))).scalars())
+
+
 async def ticks(connection: AsyncConnection, function_uid: str, *, since: datetime, limit: int) -> Sequence[Tick]:
     """See `ExecutionStore.ticks`."""
     statement = (
