@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT = "http://deb.debian.org/debian"
-DEFAULT_SECURITY = "http://deb.debian.org/debian-security"
+from localcluster.errors import ClusterError
 
 _FIELD = re.compile(r"^([\w-]+):(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _OPTIONS = re.compile(r"\[[^]]*\]")
@@ -47,13 +46,17 @@ def parse_deb822(text: str) -> list[Source]:
 
 
 def debian_mirror(sources: list[Source]) -> str:
-    """The mirror of Debian itself among ``sources``, else Debian's default name."""
-    return _first(sources, "/debian") or DEFAULT
+    """The mirror of Debian itself among ``sources``. Raises ClusterError where there is none."""
+    found = _first(sources, "/debian")
+    if found is None:
+        remedy = "name one in /etc/apt/sources.list.d, or let this machine pull images from a registry"
+        raise ClusterError("none of apt's sources is a mirror of Debian", remedy=remedy)
+    return found
 
 
 def security_mirror(sources: list[Source]) -> str:
-    """The mirror of Debian's security updates among ``sources``, else Debian's default name."""
-    return _first(sources, "/debian-security") or DEFAULT_SECURITY
+    """The mirror of Debian's security updates; where none is among ``sources``, beside Debian's, as mirrors have it."""
+    return _first(sources, "/debian-security") or f"{debian_mirror(sources)}-security"
 
 
 def _first(sources: list[Source], ending: str) -> str | None:

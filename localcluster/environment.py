@@ -34,7 +34,11 @@ _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 _BUNDLE_VARIABLES = ("CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "SSL_CERT_FILE")
 _APT_SETTING = re.compile(r'^Acquire::(?:(?:https?::)?Proxy|Check-Valid-Until|Check-Date)\b.* "[^"]+";$', re.IGNORECASE)
-_PUBLIC_NPM = "https://registry.npmjs.org/"
+_CONFIGURED = {
+    "pip": (["config", "get", "global.index-url"], re.compile(r"(\S+)")),
+    "npm": (["config", "ls"], re.compile(r'^registry = "(.+)"', re.MULTILINE)),
+}
+"""How to ask each tool for its registry, and where the answer has it; npm lists only what isn't its default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +78,12 @@ def host_apt_settings() -> str:
 @cache
 def _configured(tool: str, variable: str) -> dict[str, str]:
     """The registry a package manager's own configuration names, if it isn't the public one."""
-    options = {"pip": ["config", "get", "global.index-url"], "npm": ["config", "get", "registry"]}[tool]
+    options, pattern = _CONFIGURED[tool]
     if commands.find(tool) is None:
         return {}
     done = commands.attempt([tool, *options])
-    value = done.stdout.strip()
-    return {variable: value} if done.returncode == 0 and value and value != _PUBLIC_NPM else {}
+    found = pattern.search(done.stdout) if done.returncode == 0 else None
+    return {variable: found.group(1)} if found else {}
 
 
 def _has_local_authorities() -> bool:

@@ -17,7 +17,7 @@ from appfn.kube.rest import ExpiredError, NotFoundError, error_of, parsed, split
 async def stream(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # no pause: lets the reader run between two chunks
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from localcluster import aptsources, archive, baseimage, environment, images
 from localcluster.aptsources import Source
+from localcluster.errors import ClusterError
 
 DOCKERFILE = """\
 ARG BASE=debian:trixie-slim
@@ -141,10 +142,14 @@ def test_mirrors_are_read_from_sources_of_either_style() -> None:
     ]
 
 
-def test_without_a_debian_mirror_debians_own_name_is_used() -> None:
-    foreign = [Source(uri="http://archive.ubuntu.com/ubuntu", suite="noble")]
-    assert aptsources.debian_mirror(foreign) == "http://deb.debian.org/debian"
-    assert aptsources.security_mirror(foreign) == "http://deb.debian.org/debian-security"
+def test_without_a_debian_mirror_the_remedy_is_named() -> None:
+    with pytest.raises(ClusterError, match=r"mirror of Debian; name one in /etc/apt/sources\.list\.d"):
+        aptsources.debian_mirror([Source(uri="http://mirror.example.org/ubuntu", suite="noble")])
+
+
+def test_security_updates_are_looked_for_beside_debian_itself() -> None:
+    only = [Source(uri="http://mirror.example.org/debian", suite="trixie")]
+    assert aptsources.security_mirror(only) == "http://mirror.example.org/debian-security"
 
 
 def test_the_base_image_takes_updates_from_the_hosts_mirrors() -> None:
