@@ -17,7 +17,8 @@ from appfn.agent.failure import AgentError, Reason
 from appfn.agent.retry import Patience
 
 CREDENTIALS = Path("/etc/appfn-git")
-PROTOCOLS = ("https", "ssh", "http")
+PROTOCOLS = ("https", "ssh")
+"""A redirect is held to them too: a commit proves nothing where its name was read from an open wire."""
 COMMAND_SECONDS = 600.0
 _SAFE_CONFIGURATION = (
     "core.hooksPath=/dev/null",

@@ -105,9 +105,9 @@ def test_folder_outside_or_behind_a_link_is_refused(tmp_path: Path, repository: 
     assert "has no folder" in failure(tmp_path, f"file://{repository}", path=path)
 
 
-@pytest.mark.parametrize("url", ["file:///tmp/x", "/tmp/x", "ext::sh -c id", "git://host/x"])
+@pytest.mark.parametrize("url", ["file:///tmp/x", "/tmp/x", "ext::sh -c id", "git://host/x", "http://127.0.0.1:9/x"])
 def test_transports_that_are_not_for_production_are_refused(tmp_path: Path, url: str) -> None:
-    assert "only https, ssh, http can be fetched" in failure(tmp_path, url, protocols=PROTOCOLS)
+    assert "only https, ssh can be fetched" in failure(tmp_path, url, protocols=PROTOCOLS)
 
 
 def test_url_that_looks_like_an_option_is_none(tmp_path: Path) -> None:
