@@ -1,8 +1,9 @@
 """All pods of this replica: who is known, what the API server says of them, and the end of those nobody knows.
 
-One watch cache per namespace that has pods, opened with the first and kept. A pod that carries our replica's label but
-is not in the registry was left by a process before us, or by a create whose answer was lost: nobody will ever use it,
-so it is deleted. Pods are registered before they are created; so that rule never meets one of ours.
+One watch cache per namespace that has pods, opened with the first and kept as long as anything is to run there. A pod
+that carries our replica's label but is not in the registry was left by a process before us, or by a create whose answer
+was lost: nobody will ever use it, so it is deleted. Pods are registered before they are created; so that rule never
+meets one of ours.
 """
 
 import asyncio
@@ -41,6 +42,9 @@ class Fleet:
         self._selector = selector({names.LABEL_COMPONENT: names.COMPONENT_RUNTIME, names.LABEL_SHIM: replica})
         self._pods: dict[Key, RuntimePod] = {}
         self._caches: dict[str, asyncio.Future[Cache]] = {}
+        self._holds: dict[str, asyncio.Task[None]] = {}
+        self._wanted: frozenset[str] = frozenset()
+        """Namespaces in which something may be called."""
         self._surveyed: set[str] = set()
         self._doomed: set[Key] = set()
         """Being deleted; kept until they are gone, as a late event may still show them alive."""
@@ -56,7 +60,8 @@ class Fleet:
         opened = self._caches.get(namespace)
         if opened is None:
             opened = self._caches[namespace] = asyncio.get_running_loop().create_future()
-            self._tasks.start(self._hold_watch(namespace, opened), name=f"watch runtime pods of {namespace}")
+            holding = self._hold_watch(namespace, opened)
+            self._holds[namespace] = self._tasks.spawn(holding, name=f"watch runtime pods of {namespace}")
         await asyncio.shield(opened)
 
     def add(self, pod: RuntimePod) -> None:
@@ -68,8 +73,10 @@ class Fleet:
         self._doom(pod.key, uid="")
 
     def survey(self, namespaces: Iterable[str]) -> None:
-        """Delete what earlier processes left in namespaces that were not looked at yet."""
-        for namespace in set(namespaces) - self._surveyed - self._caches.keys():
+        """Be told in which namespaces anything is to run; delete what earlier processes left there."""
+        self._wanted = frozenset(namespaces)
+        self._surveyed &= self._wanted
+        for namespace in self._wanted - self._surveyed - self._caches.keys():
             self._surveyed.add(namespace)
             self._tasks.start(self._survey(namespace), name=f"survey runtime pods of {namespace}")
 
@@ -96,7 +103,8 @@ class Fleet:
             if not opened.done():
                 opened.set_exception(error)
         finally:
-            del self._caches[namespace]
+            if self._caches.get(namespace) is opened:
+                del self._caches[namespace], self._holds[namespace]
             if not opened.done():
                 opened.set_exception(TransientError("the watch of runtime pods could not be opened"))
             opened.exception()  # whoever waited for it may have given up
@@ -130,10 +138,20 @@ class Fleet:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
+            self._leave()
             for opened in list(self._caches.values()):
                 if opened.done() and not opened.exception():
                     for key, body in list(opened.result().items().items()):
                         self._on_seen(key, body)
+
+    def _leave(self) -> None:
+        """Stop watching where there is nothing any more: a project that was deleted would be asked for ever."""
+        for namespace in self._holds.keys() - self._wanted - {key.namespace for key in self._pods}:
+            if not self._caches[namespace].done():
+                continue  # somebody waits for it
+            self._holds.pop(namespace).cancel()
+            del self._caches[namespace]  # at once: whoever comes next must open a new one
+            self._doomed = {key for key in self._doomed if key.namespace != namespace}
 
     def _doom(self, key: Key, *, uid: str) -> None:
         if key not in self._doomed:
