@@ -50,6 +50,8 @@ class Plan:
     """Deployments that may have waited for the Function."""
     activated: bool = False
     """Calls have become possible or go elsewhere now: Executions may have waited for that."""
+    edited: bool = False
+    """The spec is not the one that the status was written for: the limits of the history may be others."""
     requeue: float | None = None
 
 
@@ -78,6 +80,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
         status=_status(observed, activation, schedule, now),
         waiting=tuple(item.metadata.key for item in observed.deployments if _waits(item)),
         activated=activation.active is not None and changed,
+        edited=_edited(function),
         requeue=min((wish for wish in wishes if wish is not None), default=None),
     )
 

@@ -85,9 +85,11 @@ async def _delete(deps: Dependencies, cron_job: Json) -> None:
 
 
 async def _wake(deps: Dependencies, key: Key, plan: core.Plan) -> None:
-    """Mark what may have waited for this Function; each would look again by itself, only later."""
+    """Mark what may have waited for this Function or goes by its spec; each would look again by itself, only later."""
     for deployment in plan.waiting:
         deps.mark(Controller.DEPLOYMENT, deployment)
+    if plan.edited:
+        deps.mark(Controller.HISTORY, key)
     if not plan.activated:
         return
     for execution in await of_function(deps.cluster, Execution, key):

@@ -243,6 +243,20 @@ async def test_the_newest_calls_are_shown_as_executions_and_older_ones_go(operat
     await operator.get(EXECUTION, "mine")
 
 
+async def test_an_edited_function_has_its_history_looked_at_once(operator: Operator, runtime: str) -> None:
+    await callable_function(operator, runtime)
+    operator.marks.made.clear()
+    await look(operator)
+    at_rest = list(operator.marks.made)
+    await operator.patch(FUNCTION, "hello", {"spec": {"successfulExecutionsHistoryLimit": 0}})
+
+    await look(operator)
+
+    history = (Controller.HISTORY, Key(operator.namespace, "hello"))
+    assert history not in at_rest
+    assert operator.marks.made.count(history) == 1
+
+
 async def test_a_mirror_shows_the_result_and_is_never_submitted(operator: Operator, runtime: str) -> None:
     await callable_function(operator, runtime)
     operator.shim.recent = [call(1)]
