@@ -147,6 +147,9 @@ def _obstacle(observed: Observed) -> Problem | None:
     if function is None:
         message = f"spec.functionRef.name: there is no Function {name} in {namespace}; it runs when there is"
         return Problem.waiting(BuildReason.FUNCTION_NOT_FOUND, message)
+    if _is_of_another(observed.execution, function):
+        message = f"an earlier Function {name} owned this Execution, which is deleted with it"
+        return Problem(severity=Severity.WAITING, reason="FunctionDeleted", message=message)
     if not function.spec.enabled:
         message = f"Function {name} has spec.enabled false; it runs when that is true"
         return Problem(severity=Severity.WAITING, reason="FunctionDisabled", message=message)
@@ -154,6 +157,12 @@ def _obstacle(observed: Observed) -> Problem | None:
         message = f"Function {name} has no ready Deployment yet; it runs when it has"
         return Problem(severity=Severity.WAITING, reason="FunctionNotReady", message=message)
     return None
+
+
+def _is_of_another(execution: Execution, function: Function) -> bool:
+    """Tell whether it was made for an earlier Function of that name: the garbage collector is about to take it."""
+    owners = [owner.uid for owner in execution.metadata.owner_references if owner.kind == kinds.FUNCTION.name]
+    return bool(owners) and function.metadata.uid not in owners
 
 
 def _request(execution: Execution) -> Json:

@@ -20,6 +20,7 @@ from support.objects import NOW, ago, execution, function
 
 READY = function(status={"activeDeployment": "v1"})
 MIRROR = {"labels": {names.LABEL_MIRRORED: "true"}}
+EARLIER = {"apiVersion": names.API_VERSION, "kind": "Function", "name": "hello", "uid": "uid-of-an-earlier-hello"}
 FAILURE = {"component": "function", "reason": "Timeout", "message": "took longer than 15 s"}
 
 
@@ -75,6 +76,7 @@ def test_a_new_execution_is_submitted_under_its_uid_and_gets_its_owner() -> None
         (observe(of=function()), "FunctionNotReady"),
         (observe(of=function(enabled=False, status={"activeDeployment": "v1"})), "FunctionDisabled"),
         (observe(project=False), "NotAProject"),
+        (observe(execution(meta={"ownerReferences": [EARLIER]})), "FunctionDeleted"),
     ],
 )
 def test_what_lacks_is_waited_for(observed: Observed, reason: str) -> None:
