@@ -128,7 +128,7 @@ class Fleet:
             bodies = await self._cluster.list(POD, namespace=namespace, labels=self._selector)
         except AppfnError as error:
             _log.warning("runtime pods cannot be listed", extra={"namespace": namespace, "error": str(error)})
-            self._surveyed.discard(namespace)  # the next sync looks again
+            self._surveyed.discard(namespace)  # the next sweep looks again
             return
         for body in bodies:
             key = Key(namespace, body["metadata"]["name"])
@@ -139,6 +139,7 @@ class Fleet:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._leave()
+            self.survey(self._wanted)  # again where it failed: no other sync may come for long
             for opened in list(self._caches.values()):
                 if opened.done() and not opened.exception():
                     for key, body in list(opened.result().items().items()):

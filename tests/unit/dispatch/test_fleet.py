@@ -6,11 +6,13 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import cast
 
+from appfn.api.base import Json
 from appfn.api.kinds import Key, Kind
 from appfn.api.runtime import Architecture
 from appfn.dispatch.fleet import Fleet, PodCluster
 from appfn.dispatch.pod import RuntimePod
 from appfn.dispatch.tasks import Tasks
+from appfn.errors import TransientError
 from appfn.kube.protocols import Cache
 from support.clock import on_virtual_clock
 
@@ -23,6 +25,9 @@ class Watching:
 
     def __init__(self) -> None:
         self.open: list[str] = []
+        self.deleted: list[Key] = []
+        self.failures = 0
+        self.left_behind: list[Json] = []
 
     @asynccontextmanager
     async def watch(
@@ -36,13 +41,16 @@ class Watching:
         finally:
             self.open.remove(namespace)
 
-    async def delete(self, _kind: Kind, _key: Key, *, uid: str = "", grace_seconds: int | None = None) -> bool:
-        assert uid == ""
-        assert grace_seconds is None
+    async def delete(self, _kind: Kind, key: Key, *, uid: str = "") -> bool:
+        assert uid in {"", "uid-left"}
+        self.deleted.append(key)
         return False
 
-    async def list(self, _kind: Kind, **_: str) -> list[object]:
-        return []
+    async def list(self, _kind: Kind, **_: str) -> list[Json]:
+        if self.failures:
+            self.failures -= 1
+            raise TransientError("away")
+        return self.left_behind
 
 
 def a_pod() -> RuntimePod:
@@ -78,3 +86,18 @@ async def test_a_namespace_is_watched_as_long_as_anything_runs_or_may_run_there(
     assert sorted(cluster.open) == ["gone", "stays"]
     await tasks.cancel()
     assert cluster.open == []
+
+
+@on_virtual_clock
+async def test_pods_left_behind_are_looked_for_until_the_api_server_answers() -> None:
+    cluster, tasks = Watching(), Tasks()
+    cluster.failures = 2
+    cluster.left_behind = [{"metadata": {"name": "left", "uid": "uid-left"}}]
+    fleet = Fleet(cluster=cast("PodCluster", cluster), watcher=cluster, replica="shim-0", tasks=tasks)
+    fleet.start()
+
+    fleet.survey(["shop"])
+    await some_minutes()
+
+    assert cluster.deleted == [Key("shop", "left")]
+    await tasks.cancel()
