@@ -10,6 +10,7 @@ import yaml
 
 from appfn.api.base import Json
 from appfn.api.kinds import Key, Kind
+from appfn.errors import TransientError
 from appfn.kube.client import KubeCluster
 from support.polling import eventually
 
@@ -50,6 +51,7 @@ async def install_definitions(cluster: KubeCluster) -> None:
         await cluster.apply(CUSTOM_RESOURCE_DEFINITION, definition, manager="tests")
     for definition in definitions:
         await _established(cluster, definition["metadata"]["name"])
+        await _served(cluster, definition["spec"])
 
 
 async def _established(cluster: KubeCluster, name: str) -> None:
@@ -59,6 +61,26 @@ async def _established(cluster: KubeCluster, name: str) -> None:
         return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
 
     await eventually(probe, within=15)
+
+
+async def _served(cluster: KubeCluster, spec: Json) -> None:
+    """Return when objects can be listed: an established kind answers 429 for a moment while its storage starts."""
+    kind = Kind(
+        group=spec["group"],
+        version=spec["versions"][0]["name"],
+        plural=spec["names"]["plural"],
+        name=spec["names"]["kind"],
+        namespaced=spec["scope"] == "Namespaced",
+    )
+
+    async def probe() -> bool:
+        try:
+            await cluster.list(kind)
+        except TransientError:
+            return False
+        return True
+
+    await eventually(probe, within=30)
 
 
 def kubeconfig_with_token(admin: Path, target: Path, token: str) -> Path:
