@@ -19,7 +19,8 @@ from support.shim_client import Client
 from support.shim_server import ShimServer, running_shim
 
 BUILD_KEY = "ab" * 32
-LATER = datetime.now(UTC) + UNUSED + timedelta(minutes=1)
+LATER = datetime.now(UTC) + UNUSED + timedelta(hours=2)
+"""Of the collection of the tests: these may run long after it."""
 
 
 async def put(artifacts: ArtifactStore, namespace: str, content: str) -> Artifact:
@@ -78,7 +79,7 @@ async def test_artifacts_that_nothing_refers_to_are_deleted_when_they_are_old(
     remembered = BuildOutput(artifact=made["remembered"], log=made["remembered log"])
     await artifacts.put_build(namespace, BUILD_KEY, remembered)
 
-    await sweeper(shim, cluster, now=LATER - timedelta(hours=1)).sweep_artifacts()
+    await sweeper(shim, cluster, now=LATER - timedelta(hours=4)).sweep_artifacts()
     young = await left(artifacts, namespace)
     await sweeper(shim, cluster).sweep_artifacts()
 
