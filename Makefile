@@ -49,7 +49,7 @@ conformance: $(STAMP) ## Every runtime against one table of cases
 
 .PHONY: e2e
 e2e: $(STAMP) ## Real pods; takes the cluster of `make up`, or one of its own for the while
-	@python3 -m localcluster session -- $(PYTEST) tests/e2e
+	@python3 -m localcluster session -- $(PYTEST) --timeout 420 tests/e2e
 
 .PHONY: lock
 lock: $(STAMP) ## Pin the dependencies anew
