@@ -67,7 +67,8 @@ def test_a_burst_survives_the_death_of_shim_and_operator(
     assert {end["status"] for end in ends.values()} <= {"completed", "failed"}
     assert [word for word, times in told.items() if times > 1] == []
     lost = {word: end for word, end in ends.items() if end["status"] == "failed"}
-    assert [word for word, end in lost.items() if not end["stderr"]] == [], "a failure without a reason"
+    # What ExecutorLost reads like in this response format, which shows no reasons.
+    assert [end["stderr"] for end in lost.values() if "is unknown" not in end["stderr"]] == []
     assert set(told) - {"warm"} >= {word for word, end in ends.items() if end["status"] == "completed"}
 
 
