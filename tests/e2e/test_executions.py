@@ -171,7 +171,8 @@ def test_recent_calls_are_shown_as_resources(api: Appwrite, behaviours: str, pro
 
     def probe() -> Json | None:
         shown = project.list("exec", "-l", "appfn.dev/mirrored")
-        return next((item for item in shown if item["status"].get("executionId") == done["$id"]), None)
+        # An Execution is created first and given its status then: for a moment there is none.
+        return next((item for item in shown if item.get("status", {}).get("executionId") == done["$id"]), None)
 
     mirrored = wait_for(probe, within=60)
     assert mirrored["status"]["response"] == "show me"
