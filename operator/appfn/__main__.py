@@ -8,7 +8,7 @@ import sys
 
 _ENTRY_POINTS = {
     "operator": "appfn.handlers.run",
-    "shim": "appfn.shim.run",
+    "shim": "appfn.shim.supervisor",
     "agent": "appfn.agent.cli",
     "trigger": "appfn.trigger",
     "key": "appfn.shim.key_command",

@@ -9,10 +9,20 @@ from typing import Any, get_type_hints
 
 from appfn.errors import ConfigError
 
+MAX_PROCESSES = 32
+"""Processes of one shim at most."""
 
-def _env(name: str, default: Any = MISSING, *, low: float | None = None, secret: bool = False) -> Any:
-    """Declare a field read from APPFN_<name>; without a default it is required; `low` is the least value allowed."""
-    metadata = {"env": f"APPFN_{name}", "low": low}
+
+def _env(
+    name: str,
+    default: Any = MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """Declare a field read from APPFN_<name>; without a default it is required; `low`, `high`: what is allowed."""
+    metadata = {"env": f"APPFN_{name}", "low": low, "high": high}
     if default is MISSING:
         return field(metadata=metadata, repr=not secret)
     return field(default=default, metadata=metadata, repr=not secret)
@@ -70,6 +80,12 @@ class ShimConfig:
     """Address to listen on."""
     port: int = _env("PORT", 8080, low=0)
     """Port to listen on; 0 picks a free one."""
+    processes: int = _env("PROCESSES", 1, low=1, high=MAX_PROCESSES)
+    """Worker processes that serve the port together, as one shim: more than one uses more than one core."""
+    process_index: int = _env("PROCESS_INDEX", -1, low=-1)
+    """Which of several processes this is; set by the one that starts them, -1 in that one."""
+    sockets_dir: str = _env("SOCKETS_DIR", "")
+    """Folder of the sockets by which the processes reach each other; set as `process_index` is."""
     database_url: str = _env("DATABASE_URL", "sqlite+aiosqlite:////data/executions.db", secret=True)
     """SQLAlchemy URL: `sqlite+aiosqlite:///…` or `postgresql+asyncpg://…`."""
     artifacts_url: str = _env("ARTIFACTS_URL", "file:///data/artifacts")
@@ -102,6 +118,11 @@ class ShimConfig:
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)
     """How long the value of a Secret or ConfigMap a variable refers to is used without reading it again."""
+
+    @property
+    def is_child(self) -> bool:
+        """Tell whether this process is one of several, started by their supervisor."""
+        return self.process_index >= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,4 +172,7 @@ def _value(item: Field[Any], type_: type, environ: Mapping[str, str]) -> Any:
     low = item.metadata["low"]
     if low is not None and value < low:
         raise ValueError(f"must be at least {low:g}, not {raw}")
+    high = item.metadata["high"]
+    if high is not None and value > high:
+        raise ValueError(f"must be at most {high:g}, not {raw}")
     return value

@@ -104,6 +104,11 @@ def runtime_pod(deployment: str, suffix: str) -> str:
     return child_name(deployment, suffix)
 
 
+def shim_replica(pod: str, process: int) -> str:
+    """Name of one of several processes of a shim's pod, as runtime pods carry it."""
+    return child_name(pod, str(process))
+
+
 def mirrored_execution(function: str, execution_id: str) -> str:
     """Name of the Execution that shows an execution made over HTTP."""
     return child_name(function, resource_name(execution_id))

@@ -6,8 +6,9 @@ Example:
         outcome = await dispatcher.invoke(invocation, runtime, function, on_start=mark_begun)
         await dispatcher.drain(seconds)  # at shutdown, before leaving the context
 
-One dispatcher per shim replica. It uses only pods that carry its replica's label, and nobody else touches those; so
-limits per pod hold without asking anyone. `minReplicas` and `maxReplicas` are therefore per replica of the shim.
+One dispatcher per process of a shim. It uses only pods that carry its own label, and nobody else touches those; so
+limits per pod hold without asking anyone. `minReplicas` and `maxReplicas` are therefore per replica of the shim, whose
+processes share them out.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from appfn.api.function import Function
 from appfn.api.runtime import Architecture, Runtime
 from appfn.config import ShimConfig
 from appfn.core.records import Invocation, Outcome
+from appfn.core.shares import Part
 from appfn.dispatch import failures
 from appfn.dispatch.call import Call, Ended
 from appfn.dispatch.failures import NotServedError
@@ -89,9 +91,11 @@ class Dispatcher:
         self._work: Final = Work()
         self._counters: Final = Counters()
         self._upstream: Final = AiohttpUpstream()
-        self._fleet: Final = Fleet(cluster=cluster, watcher=watcher, replica=config.replica, tasks=self._tasks)
+        self._part: Final = Part.of(config)
+        replica, former = self._part.replica(config.replica), self._part.former(config.replica)
+        self._fleet: Final = Fleet(cluster=cluster, watcher=watcher, replica=replica, former=former, tasks=self._tasks)
         settings = LaunchSettings(
-            replica=config.replica,
+            replica=replica,
             agent_image=image,
             master_key=master_key,
             ports=self._ports,
@@ -164,7 +168,7 @@ class Dispatcher:
             variables=invocation.variables,
         )
         with self._work:
-            group = self._group(Source(function, runtime), code)
+            group = self._group(Source(function, runtime, self._part), code)
             return await self._invoke(group, invocation, on_start)
 
     def sync(self, targets: Mapping[str, Target]) -> None:
@@ -184,7 +188,7 @@ class Dispatcher:
             key = _GroupKey(uid, target.deployment_uid)
             wanted.add(key)
             if key in self._groups or target.function.spec.scaling.min_replicas:
-                group = self._group(Source(target.function, target.runtime), _target_code(target))
+                group = self._group(Source(target.function, target.runtime, self._part), _target_code(target))
                 group.stand(Standing.TARGET)
         for key in self._groups.keys() - wanted:
             self._groups[key].stand(Standing.RETIRED)

@@ -28,6 +28,12 @@ _SWEEP_SECONDS: Final = 60.0
 _CLOSE_SECONDS: Final = 2.0
 
 
+def leftover(replicas: Iterable[str]) -> str:
+    """Return the label selector of the pods of these replicas."""
+    component = selector({names.LABEL_COMPONENT: names.COMPONENT_RUNTIME})
+    return f"{component},{names.LABEL_SHIM} in ({','.join(sorted(replicas))})"
+
+
 class PodCluster(Reader, Writer, Protocol):
     """What dispatch asks of Kubernetes besides watching: list, create and delete pods."""
 
@@ -35,11 +41,21 @@ class PodCluster(Reader, Writer, Protocol):
 class Fleet:
     """Registry of pods, fed by watch caches."""
 
-    def __init__(self, *, cluster: PodCluster, watcher: Watcher, replica: str, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        *,
+        cluster: PodCluster,
+        watcher: Watcher,
+        replica: str,
+        tasks: Tasks,
+        former: frozenset[str] = frozenset(),
+    ) -> None:
+        """`former`: names of replicas that are no more and whose pods have to go too."""
         self._cluster = cluster
         self._watcher = watcher
         self._tasks = tasks
         self._selector = selector({names.LABEL_COMPONENT: names.COMPONENT_RUNTIME, names.LABEL_SHIM: replica})
+        self._leftover = leftover(former | {replica})
         self._pods: dict[Key, RuntimePod] = {}
         self._caches: dict[str, asyncio.Future[Cache]] = {}
         self._holds: dict[str, asyncio.Task[None]] = {}
@@ -76,7 +92,7 @@ class Fleet:
         """Be told in which namespaces anything is to run; delete what earlier processes left there."""
         self._wanted = frozenset(namespaces)
         self._surveyed &= self._wanted
-        for namespace in self._wanted - self._surveyed - self._caches.keys():
+        for namespace in self._wanted - self._surveyed:  # also where a watch is open: it shows no former replica's pods
             self._surveyed.add(namespace)
             self._tasks.start(self._survey(namespace), name=f"survey runtime pods of {namespace}")
 
@@ -125,7 +141,7 @@ class Fleet:
 
     async def _survey(self, namespace: str) -> None:
         try:
-            bodies = await self._cluster.list(POD, namespace=namespace, labels=self._selector)
+            bodies = await self._cluster.list(POD, namespace=namespace, labels=self._leftover)
         except AppfnError as error:
             _log.warning("runtime pods cannot be listed", extra={"namespace": namespace, "error": str(error)})
             self._surveyed.discard(namespace)  # the next sweep looks again

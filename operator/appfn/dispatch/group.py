@@ -146,7 +146,7 @@ class Group:
             raise NotServedError(failures.no_architecture())
         if not self._queue and (pod := self._free_pod()) is not None:
             return self._grant(pod, since)
-        if len(self._queue) >= self._services.queue_limit and not again:
+        if len(self._queue) >= self._source.queue(self._services.queue_limit) and not again:
             message = f"{len(self._queue)} executions of function {self.template.function} are waiting already"
             raise QueueFullError(message, retry_after=_RETRY_AFTER)
         return await self._wait(_Waiter(since), first=again)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from appfn.api.function import Function
 from appfn.api.runtime import Runtime
 from appfn.core.manifests.runtime_pod import RuntimePodTemplate
+from appfn.core.shares import ALONE, Part
 from appfn.dispatch.scaling import Limits
 
 
@@ -14,21 +15,28 @@ class Source:
 
     function: Function
     runtime: Runtime
+    part: Part = ALONE
+    """The process this is: what it may have of the function's pods."""
 
     def template(self) -> RuntimePodTemplate:
         """Return what pods made for them look like."""
         return RuntimePodTemplate.of(self.function, self.runtime)
 
     def limits(self) -> Limits:
-        """Return how many pods and calls they allow."""
-        scaling = self.function.spec.scaling
+        """Return how many pods and calls they allow this process."""
+        scaling, uid = self.function.spec.scaling, self.function.metadata.uid
         allowed = self.runtime.spec.concurrency
         return Limits(
-            minimum=scaling.min_replicas,
-            maximum=max(1, scaling.max_replicas),
+            minimum=self.part.share(scaling.min_replicas, uid),
+            maximum=self.part.share(max(1, scaling.max_replicas), uid),
             concurrency=max(1, min(scaling.concurrency or allowed, allowed)),
             idle_seconds=scaling.idle_seconds,
         )
+
+    def queue(self, limit: int) -> int:
+        """Return how many of the calls that may wait in all may wait in this process."""
+        pods = max(1, self.function.spec.scaling.max_replicas)
+        return self.part.queue(limit, pods=pods, salt=self.function.metadata.uid)
 
     def same(self, other: "Source") -> bool:
         """Tell, at once, whether both are the very objects of `other`, as they are between two changes of a cache."""

@@ -2,7 +2,8 @@
 
 from aiohttp import web
 
-from appfn.shim import executions, health, services
+from appfn.core.shares import Part
+from appfn.shim import executions, health, processes, services
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.drain import Drain
 from appfn.shim.internal import artifacts as internal_artifacts
@@ -19,9 +20,9 @@ def create_app(surroundings: Surroundings) -> web.Application:
     app[SURROUNDINGS] = surroundings
     app[CONFIG] = config
     app[DRAIN] = Drain(seconds=config.drain_seconds)
-    app[BODIES] = BodyRoom(max(config.max_bodies_bytes, config.max_payload_bytes))
+    app[BODIES] = BodyRoom(max(Part.of(config).share(config.max_bodies_bytes), config.max_payload_bytes))
     app[METRICS] = Metrics()
     app.cleanup_ctx.extend(services.ALL)
-    for routes in (health.routes, executions.routes, internal_artifacts.routes, internal_executions.routes):
-        app.add_routes(routes)
+    for module in (health, processes, executions, internal_artifacts, internal_executions):
+        app.add_routes(module.routes)
     return app

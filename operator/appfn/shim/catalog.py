@@ -19,6 +19,7 @@ from appfn.api.deployment import BuildPhase, Deployment
 from appfn.api.function import Function
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key
 from appfn.api.runtime import Architecture, Runtime
+from appfn.core.shares import ALONE, Part
 from appfn.errors import InvalidSpecError
 from appfn.kube.protocols import Cache, Watcher, WatchEvent, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
@@ -48,6 +49,8 @@ class Callee:
     deployment: Deployment
     artifacts: Mapping[Architecture, str]
     """Digest of the built artifact per architecture that is ready; never empty."""
+    part: Part = ALONE
+    """The process this is."""
 
     @property
     def entrypoint(self) -> str:
@@ -56,15 +59,15 @@ class Callee:
 
     @property
     def capacity(self) -> int:
-        """How many calls the function can run at once."""
-        return capacity(self.function, self.runtime)
+        """How many calls of the function this process can run at once."""
+        return capacity(self.function, self.runtime, self.part)
 
 
-def capacity(function: Function, runtime: Runtime | None) -> int:
-    """Return how many calls a function can run at once, all its pods together."""
+def capacity(function: Function, runtime: Runtime | None, part: Part) -> int:
+    """Return how many calls of a function a process can run at once, all its pods together."""
     limit = runtime.spec.concurrency if runtime else 1
-    per_pod = min(function.spec.scaling.concurrency or limit, limit)
-    return max(1, function.spec.scaling.max_replicas * per_pod)
+    per_pod = max(1, min(function.spec.scaling.concurrency or limit, limit))
+    return part.share(max(1, function.spec.scaling.max_replicas), function.metadata.uid) * per_pod
 
 
 R = TypeVar("R", bound=Resource)
@@ -121,8 +124,9 @@ class _Typed(Generic[R]):
 class Catalog:
     """See the module. Made by `open`."""
 
-    def __init__(self, *, system_namespace: str) -> None:
+    def __init__(self, *, system_namespace: str, part: Part) -> None:
         self._system = system_namespace
+        self._part = part
         self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
         self._project_of: dict[str, Project] = {}
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
@@ -134,12 +138,12 @@ class Catalog:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, watcher: Watcher, *, system_namespace: str) -> AsyncIterator[Self]:
+    async def open(cls, watcher: Watcher, *, system_namespace: str, part: Part = ALONE) -> AsyncIterator[Self]:
         """Yield the catalog when its caches are synced; stop watching at the end.
 
-        The system namespace is never a project, whatever its labels say.
+        The system namespace is never a project, whatever its labels say. Capacities are those of `part`.
         """
-        catalog = cls(system_namespace=system_namespace)
+        catalog = cls(system_namespace=system_namespace, part=part)
         async with AsyncExitStack() as stack:
             namespaces = await stack.enter_async_context(watcher.watch(NAMESPACE, labels=names.LABEL_PROJECT))
             runtimes = await stack.enter_async_context(watcher.watch(RUNTIME))
@@ -229,6 +233,7 @@ class Catalog:
             runtime=runtime,
             deployment=deployment,
             artifacts=_artifacts(deployment),
+            part=self._part,
         )
 
     async def settled_callee(self, project: Project, function_id: str) -> Callee:
@@ -264,9 +269,9 @@ class Catalog:
                 continue
 
     def capacities(self) -> dict[str, int]:
-        """Return how many calls each function can run at once, by function uid."""
+        """Return how many calls of each function this process can run at once, by function uid."""
         return {
-            function.metadata.uid: capacity(function, self._runtimes.get(Key("", function.spec.runtime)))
+            function.metadata.uid: capacity(function, self._runtimes.get(Key("", function.spec.runtime)), self._part)
             for function in self._functions.values()
         }
 

@@ -10,14 +10,14 @@ from aiohttp import web
 
 from appfn.api.execution import Trigger
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
-from appfn.shim import formats, http, models, queries, requests
+from appfn.shim import formats, handover, http, models, processes, queries, requests
 from appfn.shim.auth.authenticator import Action
 from appfn.shim.auth.identity import Caller
 from appfn.shim.catalog import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
-from appfn.shim.services import AUTH, CATALOG, CONFIG, EXECUTOR, STORE
+from appfn.shim.services import AUTH, CATALOG, CONFIG, EXECUTOR, SIBLINGS, STORE
 from appfn.store.model import ExecutionQuery
 
 PROJECT_HEADER = "X-Appwrite-Project"
@@ -32,6 +32,8 @@ routes = web.RouteTableDef()
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
     project, caller = await _admit(request, Action.EXECUTE)
+    if (answered := await handover.elsewhere(request, project)) is not None:
+        return answered
     format_ = _format(request)
     asked = requests.parse(await http.read_json(request), format_)
     key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
@@ -48,7 +50,7 @@ async def get(request: web.Request) -> web.Response:
     project, caller = await _admit(request, Action.READ)
     function = request.app[CATALOG].function(project, request.match_info["functionId"])
     id_ = request.match_info["executionId"]
-    record = await request.app[STORE].get(project.namespace, id_) if requests.is_id(id_) else None
+    record = await _found(request.app, project.namespace, id_) if requests.is_id(id_) else None
     if record is None or record.request.function_uid != function.metadata.uid:
         raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
     return http.reply(_model(request, record, _format(request), caller))
@@ -60,6 +62,7 @@ async def list_(request: web.Request) -> web.Response:
     project, caller = await _admit(request, Action.LIST)
     query = queries.parse(request.query.items())
     function = request.app[CATALOG].function(project, request.match_info["functionId"])
+    await processes.flush(request.app)
     page = await request.app[STORE].list(
         ExecutionQuery(
             namespace=project.namespace,
@@ -75,6 +78,15 @@ async def list_(request: web.Request) -> web.Response:
     )
     shown = [_model(request, record, _format(request), caller) for record in page.executions]
     return http.reply(models.execution_list(shown, total=page.total))
+
+
+async def _found(app: web.Application, namespace: str, id_: str) -> ExecutionRecord | None:
+    """Return an execution, also one that ended a moment ago in another process."""
+    record = await app[STORE].get(namespace, id_)
+    if record is None and app[SIBLINGS].part.count > 1:
+        await processes.flush(app)
+        record = await app[STORE].get(namespace, id_)
+    return record
 
 
 async def _admit(request: web.Request, action: Action) -> tuple[Project, Caller]:

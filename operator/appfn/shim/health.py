@@ -3,10 +3,10 @@
 from aiohttp import web
 
 from appfn.errors import TransientError
-from appfn.shim import http
+from appfn.shim import http, processes
 from appfn.shim.errors import APPWRITE_VERSION
 from appfn.shim.metrics import CONTENT_TYPE
-from appfn.shim.services import DRAIN, METRICS, STORE, WORKER
+from appfn.shim.services import DRAIN, STORE
 
 routes = web.RouteTableDef()
 _PRESENT_END = -1
@@ -14,8 +14,11 @@ _PRESENT_END = -1
 
 @routes.get("/healthz")
 async def healthz(request: web.Request) -> web.Response:
-    """Answer 200 while the event loop turns and the worker makes its rounds: otherwise only a restart helps."""
-    alive = request.app[WORKER].alive
+    """Answer 200 while the event loop turns and the worker makes its rounds: otherwise only a restart helps.
+
+    Of several processes all must: whichever is asked, a restart is of all of them.
+    """
+    alive = await processes.alive(request.app)
     return http.reply({"alive": alive}, status=200 if alive else 503)
 
 
@@ -37,7 +40,7 @@ async def readyz(request: web.Request) -> web.Response:
 @routes.get("/metrics")
 async def metrics(request: web.Request) -> web.Response:
     """Return what Prometheus reads."""
-    return web.Response(body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE})
+    return web.Response(body=await processes.metrics(request.app), headers={"Content-Type": CONTENT_TYPE})
 
 
 @routes.get("/v1/health/version")

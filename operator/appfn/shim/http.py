@@ -39,7 +39,7 @@ async def read_json(request: web.Request) -> Json:
         AppwriteError: general_argument_invalid, general_payload_too_large.
         QueueFullError: other requests' bodies leave no room for it.
     """
-    body = await _read(request)
+    body = await read_body(request)
     try:
         content: Any = await asyncio.to_thread(json.loads, body) if len(body) > _BIG else json.loads(body or b"null")
     except (ValueError, RecursionError) as error:
@@ -51,7 +51,8 @@ async def read_json(request: web.Request) -> Json:
     return content
 
 
-async def _read(request: web.Request) -> bytes:
+async def read_body(request: web.Request) -> bytes:
+    """Return the request's body as it came; raises as `read_json`."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise AppwriteError(Problem.ARGUMENT_INVALID, "Content-Encoding is not supported: send the body as it is.")
     if request.body_exists:

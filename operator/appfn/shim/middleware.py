@@ -13,6 +13,7 @@ from appfn.shim import http
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.requests import METHODS
 from appfn.shim.services import BODIES, DRAIN, METRICS
+from appfn.shim.siblings import from_sibling
 from appfn.store.model import CursorError
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -51,6 +52,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _note(request: web.Request, request_id: str, *, status: int, seconds: float) -> None:
+    if from_sibling(request):
+        return  # noted where it came in
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"
     method = request.method if request.method in METHODS else "OTHER"  # a client may invent methods, and labels stay

@@ -1,4 +1,4 @@
-"""`python -m appfn shim`: serve until SIGTERM, then leave in good order.
+"""One process of the shim: serve until SIGTERM, then leave in good order.
 
 The order of leaving: /readyz says no and the worker gives back what it has not begun; no more connections; calls under
 way get `drain_seconds`; then the parts are closed, the store last, with all it has to write.
@@ -7,23 +7,20 @@ way get `drain_seconds`; then the parts are closed, the store last, with all it 
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import TypeVar
 
 import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from appfn import config as configuration
 from appfn.config import Config
-from appfn.errors import ConfigError
 from appfn.kube import client
 from appfn.shim.app import create_app
-from appfn.shim.services import DRAIN, WORKER, Surroundings, make_dispatcher
-from appfn.telemetry import configure_logging
+from appfn.shim.lifeline import Lifeline
+from appfn.shim.services import DRAIN, SIBLINGS, WORKER, Surroundings, make_dispatcher
 
 KEEPALIVE_SECONDS = 75.0
 """An idle connection, or one that has not sent a whole request head, is closed after so long."""
@@ -33,19 +30,13 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-def main(arguments: list[str]) -> int:
-    """Serve; return the exit code."""
-    if arguments:
-        print("usage: python -m appfn shim (configured by APPFN_… variables)", file=sys.stderr)  # noqa: T201 - a CLI speaks
-        return 2
-    try:
-        config = configuration.load(os.environ)
-        configure_logging(config.common.log_level)
-        uvloop.run(_serve(config))
-    except ConfigError as error:
-        print(f"appfn shim: {error}", file=sys.stderr)  # noqa: T201 - likewise
-        return 2
-    return 0
+def run(config: Config) -> None:
+    """Serve in an event loop of its own until SIGTERM.
+
+    Raises:
+        ConfigError: something can't be used as it is configured.
+    """
+    uvloop.run(_serve(config))
 
 
 async def _serve(config: Config) -> None:
@@ -53,20 +44,30 @@ async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with client.connect(None) as cluster:
+    kubeconfig = Path(config.common.kubeconfig) if config.common.kubeconfig else None
+    async with client.connect(kubeconfig) as cluster:
         surroundings = Surroundings(config=config, cluster=cluster, make_invoker=make_dispatcher)
-        await serve(surroundings, stop)
+        if not config.shim.is_child:
+            await serve(surroundings, stop)
+            return
+        lifeline = Lifeline.of_this_process()
+        async with lifeline.watched(stop):
+            await serve(surroundings, stop, lifeline)
 
 
-async def serve(surroundings: Surroundings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then drain and close."""
+async def serve(surroundings: Surroundings, stop: asyncio.Event, lifeline: Lifeline | None = None) -> None:
+    """Serve until `stop` is set, then drain and close; `lifeline` where this is one process of several."""
     config = surroundings.config.shim
     app = create_app(surroundings)
     runner = make_runner(app)
     try:
         if not await _unless(stop, runner.setup()):
             return
-        site = web.TCPSite(runner, config.host, config.port)
+        if lifeline is not None:
+            await web.UnixSite(runner, app[SIBLINGS].own_path).start()
+            if not await _unless(stop, lifeline.all_up()):
+                return
+        site = web.TCPSite(runner, config.host, config.port, reuse_port=lifeline is not None)
         await site.start()
         _logger.info("serving", extra={"addresses": [str(address) for address in runner.addresses]})
         await stop.wait()

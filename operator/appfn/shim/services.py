@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from appfn.config import Config, ShimConfig
+from appfn.core.shares import Part
 from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher
 from appfn.shim import master_key
 from appfn.shim.auth.authenticator import Authenticator
@@ -25,6 +26,7 @@ from appfn.shim.housekeeping import Housekeeping
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
+from appfn.shim.siblings import Siblings
 from appfn.shim.targets import Targets
 from appfn.shim.variables import VariableResolver
 from appfn.shim.worker import Worker
@@ -51,6 +53,7 @@ CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
 BODIES = web.AppKey("bodies", BodyRoom)
 METRICS = web.AppKey("metrics", Metrics)
+SIBLINGS = web.AppKey("siblings", Siblings)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
 CATALOG = web.AppKey("catalog", Catalog)
@@ -75,6 +78,14 @@ def make_dispatcher(
     )
 
 
+async def siblings(app: web.Application) -> AsyncIterator[None]:
+    """Reach the other processes of this shim."""
+    config = app[CONFIG]
+    async with Siblings.open(Part.of(config), Path(config.sockets_dir)) as opened:
+        app[SIBLINGS] = opened
+        yield
+
+
 async def store(app: web.Application) -> AsyncIterator[None]:
     """Open the execution store; flush and close it last of all."""
     config = app[CONFIG]
@@ -96,7 +107,8 @@ async def catalog(app: web.Application) -> AsyncIterator[None]:
     """Watch the cluster."""
     surroundings = app[SURROUNDINGS]
     namespace = surroundings.config.common.namespace
-    async with Catalog.open(surroundings.cluster, system_namespace=namespace) as opened:
+    part = Part.of(app[CONFIG])
+    async with Catalog.open(surroundings.cluster, system_namespace=namespace, part=part) as opened:
         app[CATALOG] = opened
         yield
 
@@ -139,6 +151,7 @@ async def invoker(app: web.Application) -> AsyncIterator[None]:
 async def worker(app: web.Application) -> AsyncIterator[None]:
     """Run what the queue holds."""
     surroundings, config = app[SURROUNDINGS], app[CONFIG]
+    part = Part.of(config)
     app[EXECUTOR] = executor = Executor(
         store=app[STORE],
         invoker=app[INVOKER],
@@ -151,8 +164,8 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
     app[WORKER] = made = Worker(
         executor=executor,
         catalog=app[CATALOG],
-        name=f"{config.replica}/{surroundings.random_bytes(_BOOT_BYTES).hex()}",
-        concurrency=config.async_concurrency,
+        name=f"{part.replica(config.replica)}/{surroundings.random_bytes(_BOOT_BYTES).hex()}",
+        concurrency=max(1, part.share(config.async_concurrency)),
         lease_seconds=config.lease_seconds,
         now=surroundings.now,
         monotonic=surroundings.monotonic,
@@ -162,7 +175,10 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
 
 
 async def housekeeping(app: web.Application) -> AsyncIterator[None]:
-    """Delete what has to go."""
+    """Delete what has to go; one process does it for all."""
+    if not Part.of(app[CONFIG]).leads:
+        yield
+        return
     surroundings, now = app[SURROUNDINGS], app[SURROUNDINGS].now
     keeper = Housekeeping(
         store=app[STORE],
@@ -175,7 +191,7 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-ALL = (store, artifacts, catalog, auth, invoker, worker, housekeeping)
+ALL = (siblings, store, artifacts, catalog, auth, invoker, worker, housekeeping)
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,9 @@ class Worker:
         except AppwriteError as error:
             await self._unavailable(job, error)
             return
+        if not callee.capacity:  # it was claimed before the function's limits left another process alone with it
+            await self._release(job.record, delay=RETRY_SECONDS)
+            return
         request = job.record.request
         deployment = callee.deployment.metadata.name
         outcome = await self.executor.attempt(callee, request, on_start=lambda: self._begin(job, deployment))

@@ -10,12 +10,12 @@ from appfn.api.base import Json
 from appfn.api.execution import Trigger
 from appfn.api.function import Function
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
-from appfn.shim import http, requests
+from appfn.shim import handover, http, processes, requests
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 from appfn.shim.internal import access
 from appfn.shim.models import timestamp
-from appfn.shim.services import CATALOG, DRAIN, EXECUTOR, INVOKER, STORE, SURROUNDINGS
+from appfn.shim.services import CATALOG, DRAIN, EXECUTOR, STORE, SURROUNDINGS
 
 routes = web.RouteTableDef()
 
@@ -37,6 +37,8 @@ async def submit(request: web.Request) -> web.Response:
         raise invalid_argument("uid", "Value must be a uid")
     namespace = http.text(body, "namespace", required=True)
     function = _function(request, namespace, http.text(body, "function", required=True))
+    if (answered := await handover.to_owner(request, function)) is not None:
+        return answered
     asked = requests.parse({"async": True, **body}, Format.V1_4)
     record = await request.app[EXECUTOR].enqueue(
         ExecutionRequest(
@@ -110,7 +112,7 @@ async def summary(request: web.Request) -> web.Response:
             "ticks": [
                 {"scheduledAt": timestamp(tick.scheduled_at), "createdAt": timestamp(tick.created_at)} for tick in ticks
             ],
-            "replicas": request.app[INVOKER].replicas(uid).ready,
+            "replicas": await processes.ready_pods(request.app, uid),
         },
     )
 
@@ -120,6 +122,8 @@ async def tick(request: web.Request) -> web.Response:
     """Accept the execution of a schedule's tick, once per scheduled time however often it is asked for."""
     namespace = await access.trigger(request)
     function = _function(request, namespace, request.match_info["name"])
+    if (answered := await handover.to_owner(request, function)) is not None:
+        return answered
     body = await http.read_json(request)
     scheduled = _moment("scheduledTime", http.text(body, "scheduledTime", required=True))
     if scheduled > request.app[SURROUNDINGS].now() + MAX_SKEW:

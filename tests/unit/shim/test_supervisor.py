@@ -1,10 +1,10 @@
 import pytest
 
-from appfn.shim import run
+from appfn.shim import supervisor
 
 
 def test_it_takes_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main(["--port", "80"]) == 2
+    assert supervisor.main(["--port", "80"]) == 2
     assert "usage" in capsys.readouterr().err
 
 
@@ -14,7 +14,7 @@ def test_every_mistake_in_the_environment_is_told_at_once(
     monkeypatch.setenv("APPFN_PORT", "high")
     monkeypatch.setenv("APPFN_QUEUE_LIMIT", "0")
 
-    assert run.main([]) == 2
+    assert supervisor.main([]) == 2
 
     said = capsys.readouterr().err
     assert "APPFN_PORT" in said
