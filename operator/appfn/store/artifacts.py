@@ -253,8 +253,9 @@ def _open(url: str, spool: Path) -> tuple[ObjectStore, Path]:
         spool = Path(unquote(parts.path)) / "spool"
     spool.mkdir(parents=True, exist_ok=True)
     for path in spool.glob("*.part"):
-        if path.stat().st_mtime < time.time() - _SPOOL_AGE:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process that starts does the same
+            if path.stat().st_mtime < time.time() - _SPOOL_AGE:
+                path.unlink()
     return from_url(url), spool
 
 

@@ -1,9 +1,11 @@
 """Opening SQLite and PostgreSQL, and what their errors mean."""
 
 import asyncio
+import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,10 @@ _PRAGMAS = (
     "PRAGMA cache_size = -16384",
     "PRAGMA temp_store = MEMORY",
 )
+_WRITE_AHEAD = "PRAGMA journal_mode = WAL"
 _WRITER_PRAGMAS = (
     *_PRAGMAS,
-    "PRAGMA journal_mode = WAL",
+    _WRITE_AHEAD,
     # FULL: a commit is on the disk when it returns, also after a power cut; group commit pays for it.
     "PRAGMA synchronous = FULL",
     "PRAGMA journal_size_limit = 67108864",
@@ -147,9 +150,21 @@ def _postgresql(address: URL) -> Database:
 
 
 def _make_file(path: Path) -> None:
-    """Create the file, readable for us alone: it holds payloads; SQLite gives its companions the same mode."""
+    """Create the file, readable for us alone: it holds payloads; SQLite gives its companions the same mode.
+
+    Its journal mode is set here already, by one process after the other: where several that start together change it
+    at once, SQLite does not let one wait for the other as it does everywhere else.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(_WRITE_AHEAD)
+    except sqlite3.OperationalError as error:
+        raise TransientError(f"the database does not answer: {_brief(error)}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _configure_writer(connection: Any, _record: object) -> None:

@@ -62,6 +62,15 @@ async def test_what_was_put_comes_back_by_its_digest(artifacts: ArtifactStore, t
     assert leftovers(tmp_path) == []
 
 
+async def test_a_file_that_another_process_sweeps_from_the_spool_is_no_error(tmp_path: Path) -> None:
+    spool = tmp_path / "store" / "spool"
+    spool.mkdir(parents=True)
+    (spool / "gone.part").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+
+    async with ArtifactStore.open(f"file://{tmp_path}/store", spool=tmp_path) as store:
+        assert await store.namespaces() == set()
+
+
 async def test_putting_again_changes_nothing_but_the_time(artifacts: ArtifactStore) -> None:
     first = await artifacts.put("shop", stream(b"same"), limit=10)
     before = [item async for item in artifacts.list_artifacts("shop")]
