@@ -22,6 +22,11 @@ from support.polling import eventually
 
 def shim_config(folder: Path, system: str, **variables: str) -> Config:
     """Return a configuration that keeps everything in a folder."""
+    return configuration.load(shim_environ(folder, system, **variables))
+
+
+def shim_environ(folder: Path, system: str, **variables: str) -> dict[str, str]:
+    """Return the environment of such a configuration."""
     environ = {
         "APPFN_IMAGE": "appfn/appfn:test",
         "APPFN_NAMESPACE": system,
@@ -35,7 +40,7 @@ def shim_config(folder: Path, system: str, **variables: str) -> Config:
         "APPFN_AUTH_CACHE_SECONDS": "0",
         "APPFN_VARIABLE_CACHE_SECONDS": "0",
     }
-    return configuration.load(environ | {f"APPFN_{name}": value for name, value in variables.items()})
+    return environ | {f"APPFN_{name}": value for name, value in variables.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,11 @@ def test_all_errors_are_reported_at_once() -> None:
     assert "APPFN_PORT: must be at least 0, not -1" in said
 
 
+def test_what_has_an_upper_bound_keeps_to_it() -> None:
+    with pytest.raises(ConfigError, match="APPFN_PROCESSES: must be at most 32, not 33"):
+        load(LEAST | {"APPFN_PROCESSES": "33"})
+
+
 def test_the_database_url_is_not_shown() -> None:
     config = load(LEAST | {"APPFN_DATABASE_URL": "postgresql+asyncpg://appfn:hunter2@db/appfn"})
 
