@@ -198,10 +198,24 @@ async def test_a_call_under_way_in_another_process_is_answered_before_all_leave(
         assert await shim.ended() == 0
 
 
-async def test_when_a_process_is_killed_all_end_and_the_container_is_started_again(start: Start) -> None:
-    async with start(3) as shim:
-        os.kill(shim.pids[1], signal.SIGKILL)
+async def test_when_a_process_is_killed_all_end_and_the_container_is_started_again(
+    start: Start, project: ProjectKit, key: str, watched: Watched
+) -> None:
+    owner = Part(0, 3).first(await project.ready("hello", scaling={"maxReplicas": 1}))
+    watched.gate.clear()
+    async with start(3) as shim, shim.process((owner + 1) % 3) as door:
+        running = asyncio.create_task(Client(door, project.namespace, key).execute())
 
+        async def begun() -> bool:
+            return watched.running == 1
+
+        await eventually(begun, within=20)
+        os.kill(shim.pids[owner], signal.SIGKILL)
+
+        reply = await running
+        assert reply.error == (500, "general_server_error")
+        assert "unknown" in reply.body["message"]
+        assert "Retry-After" not in reply.headers
         assert await shim.ended() != 0
 
 

@@ -11,7 +11,7 @@ from appfn.core.records import ExecutionRecord, Outcome
 from appfn.errors import TransientError
 from appfn.shim.catalog import Catalog
 from appfn.shim.executor import Endings, Executor
-from appfn.shim.worker import Worker
+from appfn.shim.worker import RETRY_SECONDS, Worker
 from support.clock import on_virtual_clock
 from support.executions import START, Clock, a_request
 
@@ -30,7 +30,10 @@ class Store:
     away_until: float = 0.0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     dawdle: asyncio.Event | None = None
+    delay: float = 0.0
+    """The one with which executions are expected back."""
     released: list[str] = field(default_factory=list)
+    gave_back: asyncio.Event = field(default_factory=asyncio.Event)
     ended: "asyncio.Queue[Outcome]" = field(default_factory=asyncio.Queue)
 
     async def claim(self, _worker: str, **_: object) -> Sequence[ExecutionRecord]:
@@ -51,8 +54,9 @@ class Store:
         return True
 
     async def release(self, execution_id: str, _worker: str, *, delay: float) -> bool:
-        assert delay == 0
+        assert delay == self.delay
         self.released.append(execution_id)
+        self.gave_back.set()
         return True
 
     async def renew(self, _worker: str, ids: Sequence[str], **_: object) -> frozenset[str]:
@@ -100,4 +104,25 @@ async def test_what_a_claim_brings_after_the_drain_began_is_given_back() -> None
         await store.asked.wait()
         asyncio.get_running_loop().call_later(1, store.dawdle.set)
     assert store.released == [claimed]
+    assert store.ended.empty()
+
+
+@on_virtual_clock
+async def test_what_this_process_has_no_pods_for_any_more_goes_back_to_the_queue() -> None:
+    store = Store(delay=RETRY_SECONDS)
+    made = worker(store)
+    request = store.record.request if store.record else None
+    assert request is not None
+    function = SimpleNamespace(metadata=SimpleNamespace(uid=request.function_uid))
+    catalog = SimpleNamespace(
+        project_of=lambda _: "shop",
+        named=lambda *_: function,
+        callee=lambda *_: SimpleNamespace(capacity=0),
+        capacities=lambda: {request.function_uid: 1},  # what it was when the claim began
+    )
+    made.catalog = cast("Catalog", catalog)
+    async with made.running(remaining=lambda: 1.0):
+        await store.gave_back.wait()
+
+    assert store.released == [request.id]
     assert store.ended.empty()
