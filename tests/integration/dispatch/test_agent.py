@@ -18,8 +18,8 @@ import pytest
 from appfn.agent.build_settings import LoadMode
 from appfn.agent.layout import Layout
 from appfn.agent.load import Loader, LoadSettings
-from appfn.agent.server import AgentServer
-from appfn.agent.start_signal import make_fifo
+from appfn.agent.server import AgentServer, Lock
+from appfn.agent.start_signal import StartSignal, make_fifo
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.launcher import _boot_seconds, _load_headers
 from appfn.dispatch.messages import Reply
@@ -46,7 +46,9 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     with socket.create_server(("127.0.0.1", 0)) as runtime:
         settings = LoadSettings(mode=LoadMode.IMPORT, runtime_address=runtime.getsockname())
         server = AgentServer(
-            ("127.0.0.1", 0), loader=Loader(layout, settings), token_sha256=load_token_hash("open sesame")
+            ("127.0.0.1", 0),
+            loader=Loader(layout, settings, StartSignal(layout.start)),
+            lock=Lock(load_token_hash("open sesame")),
         )
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
