@@ -187,6 +187,7 @@ class Project:
             master_key=b"master",
             config=config,
             image="appfn/appfn:0.1.0",
+            announce_url="http://shim.test",
         )
         async with dispatcher:
             self.dispatcher = dispatcher

@@ -76,9 +76,12 @@ class Dispatcher:
         master_key: bytes,
         config: ShimConfig,
         image: str,
+        announce_url: str,
         ports: Ports | None = None,
     ) -> None:
         """`image` is appfn's own (the agent's); `master_key` is what load tokens and runtime keys are derived from.
+
+        `announce_url` is where the agents of its pods announce themselves.
 
         Must be called within a running event loop.
         """
@@ -93,6 +96,7 @@ class Dispatcher:
         settings = LaunchSettings(
             replica=config.replica,
             agent_image=image,
+            announce_url=announce_url,
             master_key=master_key,
             ports=self._ports,
             start_seconds=config.pod_start_seconds,

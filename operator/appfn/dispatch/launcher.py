@@ -69,6 +69,8 @@ class LaunchSettings:
 
     replica: str
     agent_image: str
+    announce_url: str
+    """Base URL of this replica as pods reach it."""
     master_key: bytes = field(repr=False)
     ports: Ports
     start_seconds: float
@@ -163,6 +165,7 @@ class Launcher:
             architecture=pod.architecture,
             shim=self._settings.replica,
             agent_image=self._settings.agent_image,
+            announce_url=self._settings.announce_url,
             load_token_hash=load_token_hash(self._load_token(pod)),
         )
         return runtime_pod(template, identity)

@@ -72,6 +72,7 @@ def make_dispatcher(
         master_key=key,
         config=surroundings.config.shim,
         image=surroundings.config.common.image,
+        announce_url=surroundings.config.common.shim_url,
     )
 
 
