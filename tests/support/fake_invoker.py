@@ -51,6 +51,10 @@ class FakeInvoker:
         self.invocations: list[Invocation] = []
         self.targets: Mapping[str, Target] = {}
         self.drained = False
+        self.announced: dict[tuple[str, str], str] = {}
+        """Addresses of pods, by namespace and name."""
+        self.loaded: dict[str, int] = {}
+        """Loaded pods of deployments, by uid; others have one."""
         self._accepted = 0
 
     @asynccontextmanager
@@ -88,6 +92,16 @@ class FakeInvoker:
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Remember the targets."""
         self.targets = dict(targets)
+
+    def announce(self, namespace: str, pod: str, *, address: str) -> str:
+        """Remember."""
+        self.announced[namespace, pod] = address
+        return "hash"
+
+    def ready(self, function_uid: str, deployment_uid: str) -> int:
+        """Return `loaded`."""
+        assert function_uid
+        return self.loaded.get(deployment_uid, 1)
 
     def replicas(self, function_uid: str) -> Replicas:
         """Return two for every function that is wanted."""

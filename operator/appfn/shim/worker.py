@@ -200,7 +200,7 @@ class Worker:
 
     async def _attempt(self, job: _Job) -> None:
         try:
-            callee = self._callee(job.record)
+            callee = self.executor.rollouts.serving(self._callee(job.record))
         except AppwriteError as error:
             await self._unavailable(job, error)
             return

@@ -7,8 +7,8 @@ import pytest
 from appfn.api.base import Json, ObjectMeta
 from appfn.api.function import Function
 from appfn.api.runtime import Architecture, LoadMode, Runtime, SecurityProfile
-from appfn.core.manifests.pool import PoolSettings, claim_patch, pool_deployment, template_digest
-from appfn.core.manifests.runtime_pod import RuntimePodTemplate
+from appfn.core.manifests.pool import PoolSettings, claim_patch, pool_deployment
+from appfn.core.manifests.runtime_pod import RuntimePodTemplate, template_digest
 from appfn.core.pool import fits_pool
 
 SETTINGS = PoolSettings(
@@ -89,7 +89,7 @@ def test_a_pool_is_a_deployment_of_generic_pods_that_goes_with_its_runtime() -> 
     }
     assert template["metadata"] == {
         "labels": {"app.kubernetes.io/managed-by": "appfn", **SELECTED},
-        "annotations": {"appfn.dev/template": "2ecb0f50dedcd23f"},
+        "annotations": {"appfn.dev/template": "accd15b1154e37e6"},
     }
     assert template["spec"]["restartPolicy"] == "Always"
     assert template["spec"]["terminationGracePeriodSeconds"] == 1

@@ -3,8 +3,6 @@
 A claim takes the pod out of the selector of its ReplicaSet, which makes another in its place: nobody has to refill.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 from appfn import names
@@ -12,7 +10,7 @@ from appfn.api.base import Json, ObjectMeta
 from appfn.api.kinds import DEPLOYMENT, POOL, RUNTIME
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core.manifests.meta import child_labels, owner_reference
-from appfn.core.manifests.runtime_pod import AgentSettings, RuntimePodTemplate, pod_spec, runtime_container
+from appfn.core.manifests.runtime_pod import AgentSettings, RuntimePodTemplate, pod_spec, template_digest
 
 _POD_TEMPLATE_HASH = "pod-template-hash"
 """By this label, and the selector, a ReplicaSet knows its pods."""
@@ -24,7 +22,6 @@ _STRATEGY: Json = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 
 The other half goes at once and makes room for the new, so that a quota that is used up doesn't stop the change. A pool
 of one is replaced by surge alone.
 """
-_DIGEST = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +65,6 @@ def pool_deployment(runtime: Runtime, settings: PoolSettings) -> Json:
             "template": _template(runtime, settings),
         },
     }
-
-
-def template_digest(template: RuntimePodTemplate, architecture: Architecture) -> str:
-    """Return what the annotation ANNOTATION_TEMPLATE of a pool's pod says: equal for pods that offer code the same.
-
-    It is the runtime container alone that counts: another agent image, or the address it announces itself to, makes no
-    difference to a function. A function's template has the digest of its Runtime's pool where it fits a pool.
-
-    Raises:
-        KeyError: the template has no image of the architecture.
-    """
-    offered = json.dumps([str(template.load_mode), runtime_container(template, architecture)], sort_keys=True)
-    return hashlib.sha256(offered.encode()).hexdigest()[:_DIGEST]
 
 
 def claim_patch(*, pod: Json, function: str, deployment: ObjectMeta, shim: str) -> Json:

@@ -3,6 +3,8 @@
 The agent alone holds the pod's token, by which it announces itself to a shim; user code never sees it.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self, assert_never
@@ -39,6 +41,7 @@ _TMP = "tmp"
 _TMP_PATH = "/tmp"  # noqa: S108 - a path inside the pod
 _SHARED_LIMIT = "1Gi"
 _TMP_LIMIT = "256Mi"
+_DIGEST = 16
 _AGENT_RESOURCES: Json = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}
 """No CPU limit: unpacking is on the path of a cold call, and idles ever after."""
 
@@ -140,10 +143,30 @@ def runtime_pod(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
             "name": identity.name,
             "namespace": template.namespace,
             "labels": labels,
+            "annotations": {names.ANNOTATION_TEMPLATE: template_digest(template, identity.architecture)},
             "ownerReferences": [owner_reference(DEPLOYMENT, identity.deployment)],
         },
         "spec": pod_spec(template, identity.architecture, _agent_settings(identity)),
     }
+
+
+def template_digest(template: RuntimePodTemplate, architecture: Architecture) -> str:
+    """Return what a pod's annotation ANNOTATION_TEMPLATE says: equal for pods that can stand in for each other.
+
+    Another agent image, or the address it announces itself to, makes no difference to a function. A function that asks
+    for nothing of its own has the digest of its Runtime's pool.
+
+    Raises:
+        KeyError: the template has no image of the architecture.
+    """
+    offered = [
+        str(template.load_mode),
+        runtime_container(template, architecture),
+        dict(template.node_selector),
+        [toleration.to_json() for toleration in template.tolerations],
+        template.runtime_class_name,
+    ]
+    return hashlib.sha256(json.dumps(offered, sort_keys=True).encode()).hexdigest()[:_DIGEST]
 
 
 def _agent_settings(identity: PodIdentity) -> AgentSettings:

@@ -40,6 +40,11 @@ def encode(invocation: Invocation, *, key: str) -> Request:
     return Request(headers={"content-type": "application/json", _CHALLENGE: key}, body=body)
 
 
+def ask_running(*, key: str) -> Request:
+    """Return the request by which appfn's own runtimes tell how many calls they run; others don't know it."""
+    return Request(method="GET", path="/appfn/running", headers={_CHALLENGE: key}, body=b"")
+
+
 def decode(reply: Reply) -> Outcome:
     """Return the outcome a reply stands for, without duration and times."""
     if not reply.complete:
