@@ -47,6 +47,8 @@ class FakeInvoker:
         self.room = room
         self.waiting_for_pod: asyncio.Event | None = None
         """Where set, calls wait for it before they start, as they would for a pod."""
+        self.unserved: list[Outcome] = []
+        """Outcomes of the next calls, which no pod takes."""
         self.started: list[str] = []
         self.invocations: list[Invocation] = []
         self.targets: Mapping[str, Target] = {}
@@ -81,6 +83,8 @@ class FakeInvoker:
         try:
             if self.waiting_for_pod is not None:
                 await self.waiting_for_pod.wait()
+            if self.unserved:
+                return self.unserved.pop(0)
             if on_start is not None:
                 await on_start()
             self.started.append(invocation.execution_id)
