@@ -25,6 +25,7 @@ from appfn.config import ShimConfig
 from appfn.core.records import Invocation, Outcome
 from appfn.dispatch import failures
 from appfn.dispatch.call import Call, Ended
+from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet, PodCluster
 from appfn.dispatch.group import Group, GroupServices, Slot, Standing
@@ -33,7 +34,6 @@ from appfn.dispatch.pod import milliseconds
 from appfn.dispatch.source import Source
 from appfn.dispatch.stats import Counters, Replicas
 from appfn.dispatch.tasks import Tasks, Work
-from appfn.dispatch.upstream import AiohttpUpstream
 from appfn.errors import TransientError
 from appfn.kube.protocols import Watcher
 
@@ -88,7 +88,7 @@ class Dispatcher:
         self._tasks: Final = Tasks()
         self._work: Final = Work()
         self._counters: Final = Counters()
-        self._upstream: Final = AiohttpUpstream()
+        self._upstream: Final = HttpUpstream()
         self._fleet: Final = Fleet(cluster=cluster, watcher=watcher, replica=config.replica, tasks=self._tasks)
         settings = LaunchSettings(
             replica=config.replica,

@@ -20,11 +20,12 @@ from appfn.agent.layout import Layout
 from appfn.agent.load import Loader, LoadSettings
 from appfn.agent.server import AgentServer
 from appfn.agent.start_signal import make_fifo
+from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.launcher import _boot_seconds, _load_headers
 from appfn.dispatch.messages import Reply
 from appfn.dispatch.tokens import load_token_hash
-from appfn.dispatch.upstream import Address, AiohttpUpstream
+from appfn.dispatch.upstream import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[AiohttpUpstream]:
-    client = AiohttpUpstream()
+async def upstream() -> AsyncIterator[HttpUpstream]:
+    client = HttpUpstream()
     yield client
     await client.close()
 
@@ -82,7 +83,7 @@ ORDER = {
 
 
 async def push(
-    upstream: AiohttpUpstream,
+    upstream: HttpUpstream,
     agent: Agent,
     *,
     content: bytes = TARBALL,
@@ -97,7 +98,7 @@ async def push(
     return await upstream.push(agent.address, path="/load", headers=headers, size=size, content=chunks(), limit=65_536)
 
 
-async def test_the_agent_takes_a_load_once_however_large_its_variables(agent: Agent, upstream: AiohttpUpstream) -> None:
+async def test_the_agent_takes_a_load_once_however_large_its_variables(agent: Agent, upstream: HttpUpstream) -> None:
     assert await upstream.reachable(agent.address)
     signal = asyncio.create_task(agent.started())
     reply = await push(upstream, agent)
@@ -108,7 +109,7 @@ async def test_the_agent_takes_a_load_once_however_large_its_variables(agent: Ag
         _boot_seconds(await push(upstream, agent))
 
 
-async def test_the_agents_refusals_are_understood(agent: Agent, upstream: AiohttpUpstream) -> None:
+async def test_the_agents_refusals_are_understood(agent: Agent, upstream: HttpUpstream) -> None:
     with pytest.raises(NotServedError, match="refuses our token"):
         _boot_seconds(await push(upstream, agent, token="wrong"))
     with pytest.raises(NotServedError, match="the archive is cut off"):
