@@ -69,7 +69,7 @@ class ReplyParser:
         except httptools.HttpParserError as error:
             self.reusable = False
             if self._reply is None:
-                raise _refusal(error) from error
+                raise _refusal(error) from None
         if self._fruitless > _MAX_HEAD and self._reply is None:
             raise MalformedError(f"more than {_MAX_HEAD:,} bytes came without any content")
         return self._taken()
