@@ -29,6 +29,7 @@ from appfn.core.records import Invocation, Outcome
 from appfn.dispatch import failures
 from appfn.dispatch.adoption import Adoption, AdoptionSettings, Home
 from appfn.dispatch.call import Call, Ended
+from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet, PodCluster
 from appfn.dispatch.group import Group, GroupServices, Standing
@@ -39,7 +40,6 @@ from appfn.dispatch.stats import Counters, Replicas
 from appfn.dispatch.target import Target, code_of
 from appfn.dispatch.tasks import Tasks, Work
 from appfn.dispatch.tokens import load_token_hash
-from appfn.dispatch.upstream import AiohttpUpstream
 from appfn.dispatch.waiting import Slot
 from appfn.errors import TransientError
 from appfn.kube.protocols import Watcher
@@ -93,7 +93,7 @@ class Dispatcher:
         self._tasks: Final = Tasks()
         self._work: Final = Work()
         self._counters: Final = Counters()
-        self._upstream: Final = AiohttpUpstream()
+        self._upstream: Final = HttpUpstream()
         self._cluster: Final = cluster
         self._namespace: Final = place.namespace
         self._fleet: Final = Fleet(
