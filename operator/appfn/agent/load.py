@@ -96,8 +96,8 @@ class Loader:
 
     @property
     def ready(self) -> bool:
-        """Tell whether a load would start the runtime at once."""
-        return self.free and self._signal.awaited
+        """Tell whether a load would start the runtime at once, or has."""
+        return self.loaded or self._signal.awaited
 
     @property
     def loaded(self) -> bool:

@@ -105,7 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
             case "/readyz" if self.server.lock.armed and self.server.loader.ready:
                 self._answer(HTTPStatus.OK, {"status": "ready"})
             case "/readyz":
-                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not to be loaded (yet, or again)"})
+                self._answer(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    {"status": "the runtime does not wait for code yet, or the shim has not answered"},
+                )
             case "/state" if self._authenticated():
                 self._answer(HTTPStatus.OK, {"loaded": self.server.loader.loaded, "digest": self.server.loader.digest})
             case "/state":

@@ -61,8 +61,8 @@ class Fleet:
         """Pods that carry another replica's label."""
         self._missing: frozenset[str] = frozenset()
         """Owners of strangers that did not exist at the last sweep."""
-        self._unready: frozenset[Key] = frozenset()
-        """Pods of pools that were loaded by nobody we know of at the last sweep."""
+        self._refused: frozenset[Key] = frozenset()
+        """Pods of pools that somebody else had loaded before the last sweep."""
         self._wanted: frozenset[str] = frozenset()
         """Namespaces in which something may be called."""
         self._doomed: set[Key] = set()
@@ -89,6 +89,7 @@ class Fleet:
     def release(self, pod: RuntimePod) -> None:
         """Know a pod no more that turned out to be somebody else's."""
         self._pods.pop(pod.key, None)
+        self.warm.refuse(pod.key)
 
     def remove(self, pod: RuntimePod) -> None:
         """Delete a pod in the background; it is known until it is gone."""
@@ -171,10 +172,10 @@ class Fleet:
 
     def _sweep_pools(self) -> None:
         """Hand on pods that were loaded by a process which died before it made them its own: nobody ever will."""
-        unready = self.warm.unready()
-        for key in self._unready & unready.keys():
-            self.on_orphan(key, unready[key])
-        self._unready = frozenset(unready)
+        refused = self.warm.refused()
+        for key in self._refused & refused.keys():
+            self.on_orphan(key, refused[key])
+        self._refused = frozenset(refused)
 
     async def _sweep_strangers(self) -> None:
         """Hand on the pods of replicas that were not there at two sweeps in a row: they will not come back soon."""

@@ -1,8 +1,8 @@
 """The pods of our projects' pools that can be claimed now.
 
 A pod is free from the announcement of its agent on, or from when the API server shows it as Ready, whichever this
-process hears of first; and until it is taken here, or the API server shows that somebody else has loaded it. Between
-these two the agent decides: it refuses the second load.
+process hears of first; and until it is taken here, or the API server shows that it has left its pool. In between the
+agent decides: it refuses the second load.
 """
 
 from collections import OrderedDict
@@ -49,12 +49,13 @@ class WarmPods:
         self._early: OrderedDict[Key, str] = OrderedDict()
         """Addresses of pods that have announced themselves and that the API server does not call Ready yet."""
         self._taken: set[Key] = set()
+        self._refused: set[Key] = set()
 
     def see(self, key: Key, body: Json) -> None:
         """Take in what the API server says of a pod of a pool."""
         self._bodies[key] = body
         status = read_status(body)
-        if status.ended or key in self._taken:
+        if status.ended or key in self._taken or key in self._refused:
             self._remove(key)
         elif is_ready(body) and status.address:
             self._early.pop(key, None)
@@ -78,6 +79,7 @@ class WarmPods:
         self._bodies.pop(key, None)
         self._early.pop(key, None)
         self._taken.discard(key)
+        self._refused.discard(key)
 
     def forget_namespace(self, namespace: str) -> None:
         """Forget all pods of a namespace that is not watched any more."""
@@ -97,13 +99,14 @@ class WarmPods:
         """Return how many could be taken now."""
         return len(self._free.get(pool, ()))
 
-    def unready(self) -> dict[Key, Json]:
-        """Return pods that were free to be loaded and are not, though nobody here has taken them."""
-        return {
-            key: body
-            for key, body in self._bodies.items()
-            if key not in self._taken and key not in self._early and read_status(body).address and not is_ready(body)
-        }
+    def refuse(self, key: Key) -> None:
+        """Take in that a pod has been loaded by somebody else, who is to take it out of its pool soon."""
+        self._taken.discard(key)
+        self._refused.add(key)
+
+    def refused(self) -> dict[Key, Json]:
+        """Return the pods that are loaded by somebody else and still in their pools."""
+        return {key: self._bodies[key] for key in self._refused if key in self._bodies}
 
     def _add(self, key: Key, address: str) -> None:
         if (pool := _pool(self._bodies[key])) is not None:

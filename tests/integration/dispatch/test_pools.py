@@ -250,11 +250,10 @@ async def test_a_pod_left_in_its_pool_after_its_load_is_deleted(project: Project
     """Its shim died between the load and the patch; the pool would stay one short for ever."""
     [pod] = await project.pool(1)
     pod.loads.append({"digest": "sha256:x", "key": "k"})
-    await project.node.report(
-        pod, {"phase": "Running", "podIP": pod.address, "conditions": [{"type": "Ready", "status": "False"}]}
-    )
     async with project.dispatching() as dispatcher:
-        project.sync()
+        await warm(project, dispatcher, 1)
+        await project.invoke()
+        assert dispatcher.counters().claims_lost == 1
 
         async def swept() -> bool:
             dispatcher._fleet._sweep_pools()

@@ -203,7 +203,7 @@ def pod_spec(template: RuntimePodTemplate, architecture: Architecture, agent: Ag
 def _agent(template: RuntimePodTemplate, agent: AgentSettings) -> Json:
     """Return the agent, a native sidecar: it runs before the runtime container is started.
 
-    It is ready while the pod can be given its code, so a pod that is Ready is one that can be claimed.
+    It is ready once the pod can be given its code, so a pod of a pool that is Ready is one that can be claimed.
     """
     return {
         "name": AGENT_CONTAINER,
