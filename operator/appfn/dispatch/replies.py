@@ -20,7 +20,7 @@ _MEASURES: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class _EnoughError(Exception):
-    """Stops the parser: the reply is known, whatever comes after."""
+    """Stops the parser for good: the reply is known, whatever comes after."""
 
 
 class ReplyParser:
@@ -112,15 +112,13 @@ class ReplyParser:
         self._fruitless = 0
         self._in_body = True
         if self._bodiless and self._llhttp.get_status_code() // 100 != 1:
-            self.reusable = False  # llhttp would wait for the body that the headers speak of
             self._conclude()
-            raise _EnoughError
+            raise _EnoughError  # llhttp would wait for the body that the headers speak of
 
     def on_body(self, data: bytes) -> None:
         """See `httptools`."""
         self._fruitless = 0
         if len(self._body) + len(data) > self._limit:
-            self.reusable = False
             self._body.clear()
             self._reply = Reply(status=self._llhttp.get_status_code(), body=b"", complete=False)
             raise _EnoughError

@@ -50,7 +50,7 @@ async def nothing_open(upstream: HttpUpstream) -> None:
     async def noticed() -> bool:
         return not upstream._open
 
-    await eventually(noticed)
+    await eventually(noticed, within=2.0)  # less than connections are kept alive
 
 
 async def test_a_request_is_what_http_asks_for_in_one_piece(upstream: HttpUpstream) -> None:
@@ -186,6 +186,28 @@ async def test_a_connection_that_the_other_end_closes_while_idle_is_not_used(ups
             assert (await call(upstream, server)).body == b"fine"
             await nothing_open(upstream)
         assert server.accepted == 5
+
+
+async def test_a_connection_that_ends_in_the_moment_of_the_next_call_is_not_used(upstream: HttpUpstream) -> None:
+    async with raw_server(answer_well) as server:
+        await call(upstream, server)
+        [connection] = upstream._open
+        connection.eof_received()
+        assert (await call(upstream, server, b"next")).body == b"next"
+        assert server.accepted == 2
+
+
+async def test_an_end_while_the_request_is_still_being_sent_ends_the_sending(upstream: HttpUpstream) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.stop_reading()
+        peer.writer.write_eof()
+        await asyncio.get_running_loop().create_future()
+
+    async with raw_server(script) as server:
+        with pytest.raises(LostError):
+            await call(upstream, server, b"x" * 50_000_000)
+        await nothing_open(upstream)
 
 
 @pytest.mark.parametrize("content", [pytest.param(OK, id="an answer"), pytest.param(b"\r\n", id="line break")])

@@ -130,6 +130,22 @@ async def test_an_answer_before_all_is_sent_ends_the_sending(upstream: HttpUpstr
         assert not upstream._idle
 
 
+async def test_the_connection_of_a_push_is_never_used_for_a_call(upstream: HttpUpstream) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        began.set()
+        await for_ever()
+
+    began = asyncio.Event()
+    async with raw_server(script) as server:
+        pushing = asyncio.create_task(push(upstream, server, Content(1, hangs=True), size=10**6))
+        await began.wait()
+        [connection] = upstream._open
+        connection.data_received(OK)
+        assert not upstream._idle
+        assert (await pushing).body == b"fine"
+
+
 async def test_an_answer_is_not_kept_waiting_by_content_that_does_not_come(upstream: HttpUpstream) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
