@@ -16,6 +16,7 @@ from aiohttp import web
 from appfn.config import Config, ShimConfig
 from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
+from appfn.shim.artifact_cache import ArtifactCache
 from appfn.shim.auth.authenticator import Authenticator
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
@@ -54,6 +55,7 @@ BODIES = web.AppKey("bodies", BodyRoom)
 METRICS = web.AppKey("metrics", Metrics)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
+ARTIFACT_CACHE = web.AppKey("artifact_cache", ArtifactCache)
 CATALOG = web.AppKey("catalog", Catalog)
 AUTH = web.AppKey("auth", Authenticator)
 RESOLVER = web.AppKey("resolver", VariableResolver)
@@ -101,7 +103,7 @@ async def artifacts(app: web.Application) -> AsyncIterator[None]:
     """Open the artifact store."""
     config = app[CONFIG]
     async with ArtifactStore.open(config.artifacts_url, spool=Path(config.cache_dir)) as opened:
-        app[ARTIFACTS] = opened
+        app[ARTIFACTS], app[ARTIFACT_CACHE] = opened, ArtifactCache(opened)
         yield
 
 
@@ -136,7 +138,7 @@ async def auth(app: web.Application) -> AsyncIterator[None]:
 
 async def invoker(app: web.Application) -> AsyncIterator[None]:
     """Run functions in pods, the pods that the catalog wants; at the end wait for calls under way."""
-    surroundings, reader = app[SURROUNDINGS], ArtifactReader(app[ARTIFACTS])
+    surroundings, reader = app[SURROUNDINGS], app[ARTIFACT_CACHE]
     key = await master_key.ensure(
         surroundings.cluster, surroundings.config.common.namespace, random_bytes=surroundings.random_bytes
     )
@@ -197,14 +199,3 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
 
 
 ALL = (store, artifacts, catalog, auth, invoker, worker, housekeeping)
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactReader:
-    """The artifact store as the dispatcher reads it."""
-
-    store: ArtifactStore
-
-    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Return size and content of a built artifact."""
-        return await self.store.open_artifact(namespace, digest)
