@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from appfn import names
+from appfn.api.function import Scaling
 from appfn.config import MAX_PROCESSES, ShimConfig
 
 
@@ -30,22 +31,19 @@ class Part:
         """Tell whether this process does what only one has to do."""
         return self.index == 0
 
-    def share(self, total: int, salt: str = "") -> int:
-        """Return this process's part of a limit; never shrinks where the total grows."""
-        return total // self.count + (self._turn(salt) < total % self.count)
+    def share(self, total: int, salt: str = "", *, servers: int = MAX_PROCESSES) -> int:
+        """Return this process's part of a limit that so many share, or all; it never shrinks as the total grows."""
+        among, turn = min(servers, self.count), self._turn(salt)
+        return total // among + (turn < total % among) if turn < among else 0
 
-    def owner(self, total: int, salt: str) -> int:
-        """Return who serves what comes in here: this process, or where its share of `total` is 0 one that has some."""
-        return (self.index - self._turn(salt) + self._turn(salt) % min(total, self.count)) % self.count
+    def server(self, salt: str, *, servers: int) -> int:
+        """Return who serves what comes in here: this process where it is one of so many servers, else one of them."""
+        turn = self._turn(salt)
+        return (self.index - turn + turn % min(servers, self.count)) % self.count
 
-    def first(self, salt: str) -> int:
-        """Return the index of the process that has a share of whatever is more than nothing."""
+    def first_server(self, salt: str) -> int:
+        """Return the process that serves however few do."""
         return (self.index - self._turn(salt)) % self.count
-
-    def queue(self, limit: int, *, pods: int, salt: str) -> int:
-        """Return how many calls of a function with so many pods in all may wait here: who has no pods has no queue."""
-        owners, turn = min(pods, self.count), self._turn(salt)
-        return Part(turn, owners).share(limit) if turn < owners else 0
 
     def replica(self, pod: str) -> str:
         """Return the name that runtime pods of this process carry, given the name of the shim's own pod."""
@@ -62,8 +60,14 @@ class Part:
         return frozenset({pod} | gone) - {Part(index, self.count).replica(pod) for index in range(self.count)}
 
     def _turn(self, salt: str) -> int:
+        """Return the place of this process among those that serve: the first ones do."""
         return (self.index - zlib.crc32(salt.encode())) % self.count
 
 
 ALONE = Part()
 """The only process."""
+
+
+def servers(scaling: Scaling) -> int:
+    """Return how many processes may serve a function: each has a pod, and one that is kept loaded where any is."""
+    return max(1, scaling.min_replicas or scaling.max_replicas)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from appfn.api.function import Function
 from appfn.api.runtime import Runtime
 from appfn.core.manifests.runtime_pod import RuntimePodTemplate
-from appfn.core.shares import ALONE, Part
+from appfn.core.shares import ALONE, Part, servers
 from appfn.dispatch.scaling import Limits
 
 
@@ -24,19 +24,19 @@ class Source:
 
     def limits(self) -> Limits:
         """Return how many pods and calls they allow this process."""
-        scaling, uid = self.function.spec.scaling, self.function.metadata.uid
+        scaling = self.function.spec.scaling
         allowed = self.runtime.spec.concurrency
         return Limits(
-            minimum=self.part.share(scaling.min_replicas, uid),
-            maximum=self.part.share(max(1, scaling.max_replicas), uid),
+            minimum=self.share(scaling.min_replicas),
+            maximum=self.share(max(1, scaling.max_replicas)),
             concurrency=max(1, min(scaling.concurrency or allowed, allowed)),
             idle_seconds=scaling.idle_seconds,
         )
 
-    def queue(self, limit: int) -> int:
-        """Return how many of the calls that may wait in all may wait in this process."""
-        pods = max(1, self.function.spec.scaling.max_replicas)
-        return self.part.queue(limit, pods=pods, salt=self.function.metadata.uid)
+    def share(self, total: int) -> int:
+        """Return this process's part of what the function may have in all."""
+        function = self.function
+        return self.part.share(total, function.metadata.uid, servers=servers(function.spec.scaling))
 
     def same(self, other: "Source") -> bool:
         """Tell, at once, whether both are the very objects of `other`, as they are between two changes of a cache."""

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, RUNTIME, Key
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, POOL, RUNTIME, Key
+from appfn.core.manifests import pool
+from appfn.core.manifests.meta import selector
 from appfn.handlers.events import unfinished
 from appfn.handlers.work import EVERYTHING, Scope
 from appfn.kube.protocols import Reader
@@ -36,6 +38,8 @@ class Sweep:
         users = {_key(function) for function in functions if function["spec"].get("runtime") == scope.runtime}
         for key in users:
             self.mark(Controller.FUNCTION, key)
+        for namespace in {key.namespace for key in users}:
+            self.mark(Controller.POOL, Key("", namespace))
         for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace) if users else ():
             if Key(_key(deployment).namespace, deployment["spec"]["functionRef"]["name"]) in users:
                 self.mark(Controller.DEPLOYMENT, _key(deployment))
@@ -44,9 +48,13 @@ class Sweep:
         if not scope.namespace:
             for runtime in await self.cluster.list(RUNTIME):
                 self.mark(Controller.RUNTIME, _key(runtime))
-        for function in await self.cluster.list(FUNCTION, namespace=scope.namespace):
+        functions = await self.cluster.list(FUNCTION, namespace=scope.namespace)
+        for function in functions:
             self.mark(Controller.FUNCTION, _key(function))
             self.mark(Controller.HISTORY, _key(function))
+        pools = await self.cluster.list(POOL, namespace=scope.namespace, labels=selector(pool.LABELS))
+        for namespace in {_key(body).namespace for body in (*functions, *pools)}:
+            self.mark(Controller.POOL, Key("", namespace))
         for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace):
             self.mark(Controller.DEPLOYMENT, _key(deployment))
         not_mirrored = f"!{names.LABEL_MIRRORED}"

@@ -8,6 +8,7 @@ from appfn.shim.bodies import BodyRoom
 from appfn.shim.drain import Drain
 from appfn.shim.internal import artifacts as internal_artifacts
 from appfn.shim.internal import executions as internal_executions
+from appfn.shim.internal import pods as internal_pods
 from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import errors, observe, room
 from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, SURROUNDINGS, Surroundings
@@ -23,6 +24,6 @@ def create_app(surroundings: Surroundings) -> web.Application:
     app[BODIES] = BodyRoom(max(Part.of(config).share(config.max_bodies_bytes), config.max_payload_bytes))
     app[METRICS] = Metrics()
     app.cleanup_ctx.extend(services.ALL)
-    for module in (health, processes, executions, internal_artifacts, internal_executions):
+    for module in (health, processes, executions, internal_artifacts, internal_executions, internal_pods):
         app.add_routes(module.routes)
     return app

@@ -19,7 +19,7 @@ from appfn.api.deployment import BuildPhase, Deployment
 from appfn.api.function import Function
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key
 from appfn.api.runtime import Architecture, Runtime
-from appfn.core.shares import ALONE, Part
+from appfn.core.shares import ALONE, Part, servers
 from appfn.errors import InvalidSpecError
 from appfn.kube.protocols import Cache, Watcher, WatchEvent, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
@@ -62,12 +62,19 @@ class Callee:
         """How many calls of the function this process can run at once."""
         return capacity(self.function, self.runtime, self.part)
 
+    @property
+    def minimum(self) -> int:
+        """How many pods this process keeps loaded."""
+        scaling = self.function.spec.scaling
+        return self.part.share(scaling.min_replicas, self.function.metadata.uid, servers=servers(scaling))
+
 
 def capacity(function: Function, runtime: Runtime | None, part: Part) -> int:
     """Return how many calls of a function a process can run at once, all its pods together."""
     limit = runtime.spec.concurrency if runtime else 1
     per_pod = max(1, min(function.spec.scaling.concurrency or limit, limit))
-    return part.share(max(1, function.spec.scaling.max_replicas), function.metadata.uid) * per_pod
+    scaling = function.spec.scaling
+    return part.share(max(1, scaling.max_replicas), function.metadata.uid, servers=servers(scaling)) * per_pod
 
 
 R = TypeVar("R", bound=Resource)
@@ -210,6 +217,11 @@ class Catalog:
         """Return the Appwrite id of a deployment; its name where it is gone."""
         deployment = self._deployments.get(Key(namespace, name))
         return deployment.appwrite_id if deployment else name
+
+    def has_deployment(self, key: Key, *, uid: str) -> bool:
+        """Tell whether the very deployment is still there."""
+        deployment = self._deployments.get(key)
+        return deployment is not None and deployment.metadata.uid == uid
 
     def callee(self, project: Project, function: Function) -> Callee:
         """Return a function with what a call needs, checked in Appwrite's order.

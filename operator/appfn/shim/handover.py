@@ -1,8 +1,8 @@
 """A call that came to a process which has no pods for it is answered by one that has.
 
 A function with fewer pods than there are processes has none in some of them. Where a call goes follows from the
-function's uid and limit alone. Caches may disagree about the limit for a moment: so a call that was handed over, and
-finds no pods again, goes to the process that has a share of any limit, and no further.
+function's uid and limits alone. Caches may disagree about the limits for a moment: so a call that was handed over, and
+finds no pods again, goes to the process that serves whatever the limits, and no further.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict, istr
 
 from appfn.api.function import Function
+from appfn.core.shares import servers
 from appfn.shim import http
 from appfn.shim.catalog import Project
 from appfn.shim.errors import AppwriteError, Problem
@@ -33,17 +34,17 @@ _LOST = "The process that ran this call was lost; whether it finished is unknown
 
 
 async def elsewhere(request: web.Request, project: Project) -> web.Response | None:
-    """As `to_owner`, for the function that the path names; None also where there is no such function."""
+    """As `to_server`, for the function that the path names; None also where there is no such function."""
     if request.app[SIBLINGS].part.count == 1:
         return None
     try:
         function = request.app[CATALOG].function(project, request.match_info["functionId"])
     except AppwriteError:  # this process says so as well, after what else is to be said
         return None
-    return await to_owner(request, function)
+    return await to_server(request, function)
 
 
-async def to_owner(request: web.Request, function: Function) -> web.Response | None:
+async def to_server(request: web.Request, function: Function) -> web.Response | None:
     """Return what the process answers that runs this function's calls; None where it is this one.
 
     Raises:
@@ -52,11 +53,11 @@ async def to_owner(request: web.Request, function: Function) -> web.Response | N
     """
     siblings, uid = request.app[SIBLINGS], function.metadata.uid
     part = siblings.part
-    index = part.owner(max(1, function.spec.scaling.max_replicas), uid)
+    index = part.server(uid, servers=servers(function.spec.scaling))
     if index == part.index:
         return None
     if from_sibling(request):
-        index = part.first(uid)
+        index = part.first_server(uid)
     headers = _end_to_end(request.headers)
     headers[_REQUEST_ID_HEADER] = request[REQUEST_ID]
     body = await http.read_body(request)

@@ -9,7 +9,8 @@ from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.services import DRAIN, INVOKER, METRICS, SIBLINGS, STORE, WORKER
 from appfn.shim.siblings import from_sibling
 
-_FLUSH, _HEALTH, _METRICS, _REPLICAS = (f"/siblings/{what}" for what in ("flush", "health", "metrics", "replicas"))
+_FLUSH, _HEALTH, _METRICS = "/siblings/flush", "/siblings/health", "/siblings/metrics"
+_PODS, _REPLICAS = "/siblings/pods", "/siblings/replicas"
 routes = web.RouteTableDef()
 
 
@@ -43,6 +44,22 @@ async def ready_pods(app: web.Application, function_uid: str) -> int:
     own = app[INVOKER].replicas(function_uid).ready
     answers = await app[SIBLINGS].ask("GET", f"{_REPLICAS}/{function_uid}")
     return own + sum(int(answer.body) for answer in answers.values() if answer.status == HTTPStatus.OK)
+
+
+async def announce(app: web.Application, namespace: str, pod: str, *, address: str) -> str:
+    """Tell all dispatchers where a pod's agent listens, as its own may be any; return the hash of its load token."""
+    told = app[INVOKER].announce(namespace, pod, address=address)
+    await app[SIBLINGS].ask("POST", f"{_PODS}/{namespace}/{pod}/{address}")
+    return told
+
+
+@routes.post(f"{_PODS}/{{namespace}}/{{pod}}/{{address}}")
+async def announce_to_own(request: web.Request) -> web.Response:
+    """Take in where a pod's agent listens."""
+    _siblings_only(request)
+    place = request.match_info
+    request.app[INVOKER].announce(place["namespace"], place["pod"], address=place["address"])
+    return http.reply({})
 
 
 @routes.post(_FLUSH)

@@ -176,7 +176,7 @@ async def test_a_call_under_way_in_another_process_is_answered_before_all_leave(
     start: Start, project: ProjectKit, key: str, node: FakeNode, watched: Watched
 ) -> None:
     uid = await project.ready("hello", scaling={"maxReplicas": 1})
-    owner = Part(0, 2).first(uid)
+    owner = Part(0, 2).first_server(uid)
     watched.gate.clear()
     async with start() as shim, shim.process(1 - owner) as door:
         running = asyncio.create_task(Client(door, project.namespace, key).execute(body={"data": "late"}))
@@ -201,7 +201,7 @@ async def test_a_call_under_way_in_another_process_is_answered_before_all_leave(
 async def test_when_a_process_is_killed_all_end_and_the_container_is_started_again(
     start: Start, project: ProjectKit, key: str, watched: Watched
 ) -> None:
-    owner = Part(0, 3).first(await project.ready("hello", scaling={"maxReplicas": 1}))
+    owner = Part(0, 3).first_server(await project.ready("hello", scaling={"maxReplicas": 1}))
     watched.gate.clear()
     async with start(3) as shim, shim.process((owner + 1) % 3) as door:
         running = asyncio.create_task(Client(door, project.namespace, key).execute())
@@ -254,7 +254,13 @@ async def test_what_ended_in_one_process_is_read_in_the_other_at_once(
 async def test_what_siblings_ask_each_other_is_nobody_elses(start: Start, key: str, project: ProjectKit) -> None:
     async with start() as shim:
         client = Client(shim.door, project.namespace, key)
-        for method, path in (("POST", "flush"), ("GET", "health"), ("GET", "metrics"), ("GET", "replicas/uid")):
+        for method, path in (
+            ("POST", "flush"),
+            ("GET", "health"),
+            ("GET", "metrics"),
+            ("GET", "replicas/uid"),
+            ("POST", "pods/a/b/c"),
+        ):
             assert (await client.call(method, f"/siblings/{path}")).error == (404, "general_route_not_found")
         assert shim.sockets.stat().st_mode & 0o777 == 0o700
 
@@ -263,7 +269,7 @@ async def test_a_process_that_is_gone_is_a_503_with_the_time_to_come_back(
     cluster: KubeCluster, tmp_path: Path, system: str, project: ProjectKit, key: str
 ) -> None:
     uid = await project.ready("hello", scaling={"maxReplicas": 1})
-    other = 1 - Part(0, 2).first(uid)
+    other = 1 - Part(0, 2).first_server(uid)
     variables = {"PROCESSES": "2", "PROCESS_INDEX": str(other), "SOCKETS_DIR": str(tmp_path)}
     config = shim_config(tmp_path, system, **variables)
     invoker = FakeInvoker()

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appfn import config
+from appfn.api.function import Scaling
 from appfn.config import MAX_PROCESSES
-from appfn.core.shares import ALONE, Part
+from appfn.core.shares import ALONE, Part, servers
 
 TOTALS = st.integers(0, 2000)
 COUNTS = st.integers(1, MAX_PROCESSES)
+SERVERS = st.integers(1, 100)
 SALTS = st.text(max_size=40)
 
 
@@ -33,40 +35,52 @@ def test_a_larger_total_takes_nothing_from_anybody(total: int, more: int, count:
     assert all(part.share(total, salt) <= part.share(total + more, salt) for part in parts(count))
 
 
-@given(st.integers(1, 2000), COUNTS, SALTS)
-def test_whoever_is_asked_a_process_with_a_share_serves(total: int, count: int, salt: str) -> None:
+@given(TOTALS, SERVERS, COUNTS, SALTS)
+def test_what_some_processes_share_the_others_have_nothing_of(total: int, few: int, count: int, salt: str) -> None:
+    shares = [part.share(total, salt, servers=few) for part in parts(count)]
+
+    assert sum(shares) == total
+    assert sum(1 for share in shares if share) == min(total, few, count)
+
+
+@given(SERVERS, COUNTS, SALTS)
+def test_whoever_is_asked_a_process_with_a_share_serves(few: int, count: int, salt: str) -> None:
     for part in parts(count):
-        owner = part.owner(total, salt)
-        assert Part(owner, count).share(total, salt) > 0
-        assert (owner == part.index) == (part.share(total, salt) > 0)
+        server = part.server(salt, servers=few)
+        assert Part(server, count).share(few, salt, servers=few) > 0
+        assert (server == part.index) == (part.share(few, salt, servers=few) > 0)
 
 
-@given(st.integers(1, 2000), COUNTS, SALTS)
-def test_the_first_has_a_share_of_anything_and_all_agree_who_it_is(total: int, count: int, salt: str) -> None:
-    (first,) = {part.first(salt) for part in parts(count)}
+@given(SERVERS, COUNTS, SALTS)
+def test_one_serves_whatever_the_limits_and_all_agree_who_it_is(few: int, count: int, salt: str) -> None:
+    (first,) = {part.first_server(salt) for part in parts(count)}
 
-    assert Part(first, count).share(total, salt) > 0
-
-
-@given(st.integers(1, 2000), st.integers(1, 2000), COUNTS, SALTS)
-def test_queues_sum_to_the_limit_and_only_who_has_pods_has_one(limit: int, pods: int, count: int, salt: str) -> None:
-    queues = {part: part.queue(limit, pods=pods, salt=salt) for part in parts(count)}
-
-    assert sum(queues.values()) == limit
-    assert all(part.share(pods, salt) for part, queue in queues.items() if queue)
+    assert Part(first, count).server(salt, servers=few) == first
 
 
 def test_functions_with_one_pod_are_spread_over_the_processes() -> None:
-    owners = Counter(Part(0, 4).first(f"uid-{number}") for number in range(4000))
+    owners = Counter(Part(0, 4).first_server(f"uid-{number}") for number in range(4000))
 
     assert sorted(owners) == [0, 1, 2, 3]
     assert min(owners.values()) > 850
 
 
 def test_those_who_have_no_share_turn_to_different_ones_that_have() -> None:
-    owners = Counter(part.owner(2, "uid") for part in parts(8))
+    owners = Counter(part.server("uid", servers=2) for part in parts(8))
 
     assert sorted(owners.values()) == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        pytest.param({"maxReplicas": 10}, 10, id="each may have a pod"),
+        pytest.param({"maxReplicas": 10, "minReplicas": 2}, 2, id="each keeps a pod loaded"),
+    ],
+)
+def test_where_pods_are_kept_loaded_only_who_keeps_one_serves(scaling: dict[str, int], expected: int) -> None:
+    # Else a function with `minReplicas` would have cold starts in the processes without.
+    assert servers(Scaling.model_validate(scaling)) == expected
 
 
 def test_the_rotation_never_changes() -> None:
@@ -76,7 +90,7 @@ def test_the_rotation_never_changes() -> None:
 
 def test_a_process_alone_has_all_and_the_pods_own_name() -> None:
     assert ALONE.share(7, "uid") == 7
-    assert ALONE.owner(1, "uid") == 0
+    assert ALONE.server("uid", servers=1) == 0
     assert ALONE.replica("appfn-shim-0") == "appfn-shim-0"
 
 

@@ -25,8 +25,9 @@ def test_all_processes_together_have_what_the_function_may_have(processes: int, 
     assert sum(each.minimum for each in limits) == pods // 2
     assert sum(each.maximum for each in limits) == pods
     assert all(each.minimum <= each.maximum and each.concurrency == 3 for each in limits)
-    assert sum(source.queue(1000) for source in made) == 1000
-    assert [source.queue(1000) > 0 for source in made] == [each.maximum > 0 for each in limits]
+    assert sum(source.share(1000) for source in made) == 1000
+    assert [source.share(1000) > 0 for source in made] == [each.maximum > 0 for each in limits]
+    assert pods < 2 or all(each.minimum > 0 for each in limits if each.maximum)  # nobody serves without a loaded pod
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])

@@ -61,7 +61,7 @@ MATRIX = [
     (RUNTIME, METADATA_6, 80, False),
     (RUNTIME, METADATA_AZURE, 80, False),
     (RUNTIME, NODE, 6443, False),
-    (RUNTIME, SHIM, 8080, False),
+    (RUNTIME, SHIM, 8080, True),
     (RUNTIME, NEIGHBOUR, 5432, False),
     (BUILD, SHIM, 8080, True),
     (BUILD, DNS, 53, True),

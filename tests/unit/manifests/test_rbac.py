@@ -20,11 +20,13 @@ ROLES: dict[str, set[Right]] = {
     "ClusterRole/appfn-operator": rights("appfn.dev", OWN, LOOK)
     | rights("appfn.dev", tuple(f"{plural}/status" for plural in OWN), ("patch",))
     | rights("", ("namespaces", "nodes", "pods"), LOOK)
-    | rights("batch", ("jobs", "cronjobs"), LOOK),
+    | rights("batch", ("jobs", "cronjobs"), LOOK)
+    | rights("apps", ("deployments",), ("list", "watch")),
     "ClusterRole/appfn-operator-project": rights("appfn.dev", ("deployments",), ("patch",))
     | rights("appfn.dev", ("executions",), ("create", "patch", "delete"))
     | rights("batch", ("jobs",), ("create", "delete"))
     | rights("batch", ("cronjobs",), ("create", "patch", "delete"))
+    | rights("apps", ("deployments",), ("create", "patch", "delete"))
     | rights("", ("configmaps", "pods/log"), ("get",))
     | rights("events.k8s.io", ("events",), ("list",)),
     "Role/appfn-operator": rights("coordination.k8s.io", ("leases",), ("create", "get", "patch")),
@@ -32,7 +34,7 @@ ROLES: dict[str, set[Right]] = {
     | rights("", ("namespaces",), LOOK)
     | rights("authentication.k8s.io", ("tokenreviews",), ("create",))
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
-    "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "delete"))
+    "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "patch", "delete"))
     | rights("", ("configmaps", "secrets"), ("get",)),
     "Role/appfn-shim": rights("", ("secrets",), ("create", "get")),
     "ClusterRole/appfn-view": rights("appfn.dev", OWN[:3], LOOK),

@@ -37,7 +37,7 @@ async def submit(request: web.Request) -> web.Response:
         raise invalid_argument("uid", "Value must be a uid")
     namespace = http.text(body, "namespace", required=True)
     function = _function(request, namespace, http.text(body, "function", required=True))
-    if (answered := await handover.to_owner(request, function)) is not None:
+    if (answered := await handover.to_server(request, function)) is not None:
         return answered
     asked = requests.parse({"async": True, **body}, Format.V1_4)
     record = await request.app[EXECUTOR].enqueue(
@@ -122,7 +122,7 @@ async def tick(request: web.Request) -> web.Response:
     """Accept the execution of a schedule's tick, once per scheduled time however often it is asked for."""
     namespace = await access.trigger(request)
     function = _function(request, namespace, request.match_info["name"])
-    if (answered := await handover.to_owner(request, function)) is not None:
+    if (answered := await handover.to_server(request, function)) is not None:
         return answered
     body = await http.read_json(request)
     scheduled = _moment("scheduledTime", http.text(body, "scheduledTime", required=True))
