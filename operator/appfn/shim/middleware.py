@@ -55,7 +55,7 @@ def _request_id(request: web.Request) -> str:
     given = request.headers.get("X-Request-Id")
     if given and _HARMLESS_ID.fullmatch(given):
         return given
-    return f"{random.getrandbits(128):032x}"  # noqa: S311 - a name, no secret
+    return f"{random.getrandbits(128):032x}"
 
 
 def _note(request: web.Request, *, status: int, seconds: float) -> None:

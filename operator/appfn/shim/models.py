@@ -48,7 +48,9 @@ def execution_list(executions: list[Json], *, total: int) -> Json:
 
 def timestamp(moment: datetime) -> str:
     """Return a date as the API of 1.0 and later writes it: `2020-10-15T06:38:00.000+00:00`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:
