@@ -21,7 +21,7 @@ def create_app(surroundings: Surroundings) -> web.Application:
     app[DRAIN] = Drain(seconds=config.drain_seconds)
     app[BODIES] = BodyRoom(max(config.max_bodies_bytes, config.max_payload_bytes))
     app[METRICS] = Metrics()
-    app.cleanup_ctx.extend(services.ALL)
+    app.cleanup_ctx.extend((*services.ALL, health.metrics_page))
     for routes in (health.routes, executions.routes, internal_artifacts.routes, internal_executions.routes):
         app.add_routes(routes)
     return app
