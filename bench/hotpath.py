@@ -27,6 +27,7 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
+
 from appfn import config as configuration
 from appfn.api.execution import ExecutionPhase, PhaseTimes
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, SECRET, Key, Kind
@@ -82,7 +83,9 @@ def _objects() -> dict[Kind, list[Json]]:
     }
     variables = [{"name": "GREETING", "value": "hello"}]
     build = {"architecture": "amd64", "phase": "ready", "artifact": {"digest": "sha256:" + "a" * 64, "size": 10}}
-    secret = api_key.manifest(API_KEY, namespace=PROJECT, name="bench", scopes=frozenset({"executions.write"}), expires=None)
+    secret = api_key.manifest(
+        API_KEY, namespace=PROJECT, name="bench", scopes=frozenset({"executions.write"}), expires=None
+    )
     return {
         NAMESPACE: [{"metadata": _meta(PROJECT, labels={"appfn.dev/project": PROJECT})}],
         RUNTIME: [{"metadata": _meta("python"), "spec": runtime}],
@@ -168,7 +171,7 @@ class Instantly:
         """Answer."""
         return self._outcome
 
-    def overloaded(self, _function_uid: str) -> float | None:
+    def overloaded(self, *_: str) -> float | None:
         """Say no."""
         return None
 
@@ -383,7 +386,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--flame", default="", help="write a profile: .json (speedscope), .html, .txt or .prof (cProfile)")
+    parser.add_argument(
+        "--flame", default="", help="write a profile: .json (speedscope), .html, .txt or .prof (cProfile)"
+    )
     arguments = parser.parse_args()
     if arguments.flame:
         measure("appfn", _appfn, requests=arguments.requests, profile=os.path.abspath(arguments.flame))
@@ -391,14 +396,16 @@ def main() -> None:
     rows: dict[str, list[Row]] = {"bare aiohttp": [], "appfn": []}
     for _ in range(arguments.rounds):
         rows["appfn"].append(ours := measure("appfn", _appfn, requests=arguments.requests))
-        bare = measure("bare aiohttp", lambda _: _bare(ours.answer), requests=arguments.requests)  # noqa: B023 - called at once
+        bare = measure("bare aiohttp", lambda _: _bare(ours.answer), requests=arguments.requests)
         rows["bare aiohttp"].append(bare)
     print(f"{'':14}{'c=1 p50 µs':>12}{'c=1 CPU µs':>12}{'c=32 req/s':>12}{'c=32 CPU µs':>13}")
     best = {name: _best(found) for name, found in rows.items()}
     for name, (p50, single, rate, cpu) in best.items():
         print(f"{name:14}{p50:12.0f}{single:12.0f}{rate:12.0f}{cpu:13.0f}")
     ratios = [a / b for a, b in zip(best["appfn"], best["bare aiohttp"], strict=True)]
-    print(f"{'ratio':14}" + "".join(f"{ratio:{width}.2f}" for ratio, width in zip(ratios, (12, 12, 12, 13), strict=True)))
+    print(
+        f"{'ratio':14}" + "".join(f"{ratio:{width}.2f}" for ratio, width in zip(ratios, (12, 12, 12, 13), strict=True))
+    )
 
 
 def _best(rows: list[Row]) -> tuple[float, float, float, float]:

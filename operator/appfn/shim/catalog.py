@@ -255,8 +255,7 @@ class Catalog:
             change = self._change
             function = self.function(project, function_id)
             try:
-                self._found[project.namespace, function_id] = found = self.callee(project, function)
-                return found
+                found = self.callee(project, function)
             except AppwriteError as error:
                 if not _may_be_lag(error, function):
                     raise
@@ -265,6 +264,9 @@ class Catalog:
                         await change.wait()
                 except TimeoutError:
                     raise error from None
+            else:
+                self._found[project.namespace, function_id] = found
+                return found
 
     def callees(self) -> Iterator[Callee]:
         """Return every function that can be called now."""

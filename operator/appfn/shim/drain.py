@@ -35,12 +35,9 @@ class Drain:
         """Requests under way."""
         return len(self._working)
 
-    def enter(self) -> "asyncio.Task[object]":
-        """Know the current task, which is returned, as a request under way until `leave` is called with it."""
-        task = asyncio.current_task()
-        assert task is not None
+    def enter(self, task: "asyncio.Task[object]") -> None:
+        """Know a task as a request under way until `leave` is called with it."""
         self._working.add(task)
-        return task
 
     def leave(self, task: "asyncio.Task[object]") -> None:
         """Undo `enter`."""

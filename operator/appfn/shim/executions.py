@@ -10,18 +10,21 @@ from aiohttp import web
 
 from appfn.api.execution import Trigger
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
+from appfn.errors import QueueFullError
 from appfn.shim import formats, http, models, queries, requests
 from appfn.shim.auth.authenticator import Action
 from appfn.shim.auth.identity import Caller
+from appfn.shim.bodies import SMALL
 from appfn.shim.catalog import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
-from appfn.shim.services import AUTH, CATALOG, CONFIG, EXECUTOR, STORE
+from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, STORE
 from appfn.store.model import ExecutionQuery
 
 PROJECT_HEADER = "X-Appwrite-Project"
 _ID_BYTES = 10
+_RETRY_SECONDS = 1.0
 _LISTED_OUTPUT = 65_536
 """Characters of response, stdout and stderr in a list; one execution by itself is whole."""
 
@@ -31,15 +34,20 @@ routes = web.RouteTableDef()
 @routes.post("/v1/functions/{functionId}/executions")
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
+    _refuse_crowd(request)
     project, caller = await _admit(request, Action.EXECUTE)
     format_ = _format(request)
-    asked = requests.parse(await http.read_json(request), format_)
     key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    if key is None:
+        _refuse_unread(request, project, caller)
+    asked = requests.parse(await http.read_json(request), format_)
     callee = await request.app[CATALOG].settled_callee(project, request.match_info["functionId"])
     _permit(caller, callee)
+    if key is None and not asked.asynchronous:
+        _refuse_overload(request, callee)
     record = await _execute(request, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
     accepted = asked.asynchronous and format_ > Format.V0
-    return http.reply(_model(request, record, format_, caller), status=202 if accepted else 201)
+    return _shown(request, record, format_, caller, status=202 if accepted else 201)
 
 
 @routes.get("/v1/functions/{functionId}/executions/{executionId}")
@@ -51,7 +59,7 @@ async def get(request: web.Request) -> web.Response:
     record = await request.app[STORE].get(project.namespace, id_) if requests.is_id(id_) else None
     if record is None or record.request.function_uid != function.metadata.uid:
         raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
-    return http.reply(_model(request, record, _format(request), caller))
+    return _shown(request, record, _format(request), caller)
 
 
 @routes.get("/v1/functions/{functionId}/executions", allow_head=False)
@@ -75,6 +83,30 @@ async def list_(request: web.Request) -> web.Response:
     )
     shown = [_model(request, record, _format(request), caller) for record in page.executions]
     return http.reply(models.execution_list(shown, total=page.total))
+
+
+def _refuse_crowd(request: web.Request) -> None:
+    """Raise QueueFullError where so many requests are under way that memory would not be bounded."""
+    if request.app[DRAIN].working > request.app[CONFIG].max_requests:
+        raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
+
+
+def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> None:
+    """Refuse a large body before it is read where the function is overloaded, an async one too: reading is the cost."""
+    if request.content_length is not None and request.content_length <= SMALL:
+        return
+    callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
+    if callee is not None:
+        _permit(caller, callee)
+        _refuse_overload(request, callee)
+
+
+def _refuse_overload(request: web.Request, callee: Callee) -> None:
+    """Raise QueueFullError where the call would find its function's queue full."""
+    uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
+    seconds = request.app[INVOKER].overloaded(uid, deployment_uid)
+    if seconds is not None:
+        raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
 
 
 async def _admit(request: web.Request, action: Action) -> tuple[Project, Caller]:
@@ -130,13 +162,22 @@ def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -
         path=asked.path,
         method=asked.method,
         idempotency_key=scoped,
-        body_hash=asked.digest(),
+        body_hash=asked.digest() if key else "",
         max_attempts=function.spec.retry.max_attempts if asked.asynchronous else 1,
     )
 
 
 def _format(request: web.Request) -> Format:
     return formats.negotiate(request.headers.get(formats.HEADER))
+
+
+def _shown(
+    request: web.Request, record: ExecutionRecord, format_: Format, caller: Caller, *, status: int = 200
+) -> web.Response:
+    response = http.reply(_model(request, record, format_, caller), status=status)
+    if record.outcome is not None:
+        response.headers["Server-Timing"] = models.server_timing(record.outcome)
+    return response
 
 
 def _model(request: web.Request, record: ExecutionRecord, format_: Format, caller: Caller) -> dict[str, object]:

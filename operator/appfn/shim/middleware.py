@@ -36,7 +36,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Outermost: id, metrics and the access log."""
     drain = request.app[DRAIN]
     request[REQUEST_ID] = request_id = _request_id(request)
-    status, started, task = 0, time.perf_counter(), drain.enter()
+    status, started = 0, time.perf_counter()
+    drain.enter(request.task)
     try:
         response = await handler(request)
         if drain.draining:
@@ -47,7 +48,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["X-Content-Type-Options"] = "nosniff"
         return response
     finally:
-        drain.leave(task)
+        drain.leave(request.task)
         _note(request, status=status, seconds=time.perf_counter() - started)
 
 
