@@ -34,18 +34,19 @@ routes = web.RouteTableDef()
 @routes.post("/v1/functions/{functionId}/executions")
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
-    _refuse_crowd(request)
+    app = request.app
+    _refuse_crowd(app)
     project, caller = await _admit(request, Action.EXECUTE)
     format_ = _format(request)
     key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
     if key is None:
         _refuse_unread(request, project, caller)
     asked = requests.parse(await http.read_json(request), format_)
-    callee = await request.app[CATALOG].settled_callee(project, request.match_info["functionId"])
+    callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
     _permit(caller, callee)
     if key is None and not asked.asynchronous:
-        _refuse_overload(request, callee)
-    record = await _execute(request, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
+        _refuse_overload(app, callee)
+    record = await _execute(app, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
     accepted = asked.asynchronous and format_ > Format.V0
     return _shown(request, record, format_, caller, status=202 if accepted else 201)
 
@@ -85,34 +86,36 @@ async def list_(request: web.Request) -> web.Response:
     return http.reply(models.execution_list(shown, total=page.total))
 
 
-def _refuse_crowd(request: web.Request) -> None:
+def _refuse_crowd(app: web.Application) -> None:
     """Raise QueueFullError where so many requests are under way that memory would not be bounded."""
-    if request.app[DRAIN].working > request.app[CONFIG].max_requests:
+    if app[DRAIN].working > app[CONFIG].max_requests:
         raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
 
 
 def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> None:
     """Refuse a large body before it is read where the function is overloaded, an async one too: reading is the cost."""
-    if request.content_length is not None and request.content_length <= SMALL:
+    length = request.content_length
+    if not request.body_exists or (length is not None and length <= SMALL):
         return
     callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
     if callee is not None:
         _permit(caller, callee)
-        _refuse_overload(request, callee)
+        _refuse_overload(request.app, callee)
 
 
-def _refuse_overload(request: web.Request, callee: Callee) -> None:
+def _refuse_overload(app: web.Application, callee: Callee) -> None:
     """Raise QueueFullError where the call would find its function's queue full."""
     uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
-    seconds = request.app[INVOKER].overloaded(uid, deployment_uid)
+    seconds = app[INVOKER].overloaded(uid, deployment_uid)
     if seconds is not None:
         raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
 
 
 async def _admit(request: web.Request, action: Action) -> tuple[Project, Caller]:
-    auth = request.app[AUTH]
+    app = request.app
+    auth = app[AUTH]
     wanted = request.headers.get(PROJECT_HEADER) or request.query.get("project", "")
-    project = request.app[CATALOG].project(wanted)
+    project = app[CATALOG].project(wanted)
     caller = await auth.caller(request.headers, project)
     await auth.authorize(caller, action, project)
     return project, caller
@@ -131,20 +134,19 @@ def _permit(caller: Caller, callee: Callee) -> None:
 
 
 async def _execute(
-    request: web.Request,
+    app: web.Application,
     callee: Callee,
     wanted: ExecutionRequest,
     *,
     asynchronous: bool,
 ) -> ExecutionRecord:
-    executor = request.app[EXECUTOR]
+    executor = app[EXECUTOR]
     if not asynchronous and wanted.idempotency_key is None:
         return await executor.run(callee, wanted)
     record = await executor.enqueue(wanted)
     if asynchronous:
         return record
-    config = request.app[CONFIG]
-    return await executor.wait(record, within=callee.function.spec.timeout + config.pod_start_seconds)
+    return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
 
 
 def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, TransientError
 from appfn.shim import http
 from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.metrics import Metrics
 from appfn.shim.requests import METHODS
 from appfn.shim.services import BODIES, DRAIN, METRICS
 from appfn.store.model import CursorError
@@ -34,7 +35,8 @@ _logger = logging.getLogger(__name__)
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Outermost: id, metrics and the access log."""
-    drain = request.app[DRAIN]
+    app = request.app
+    drain = app[DRAIN]
     request[REQUEST_ID] = request_id = _request_id(request)
     status, started = 0, time.perf_counter()
     drain.enter(request.task)
@@ -49,7 +51,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     finally:
         drain.leave(request.task)
-        _note(request, status=status, seconds=time.perf_counter() - started)
+        _note(request, app[METRICS], status=status, seconds=time.perf_counter() - started)
 
 
 def _request_id(request: web.Request) -> str:
@@ -59,11 +61,11 @@ def _request_id(request: web.Request) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def _note(request: web.Request, *, status: int, seconds: float) -> None:
+def _note(request: web.Request, metrics: Metrics, *, status: int, seconds: float) -> None:
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"
     method = request.method if request.method in METHODS else "OTHER"  # a client may invent methods, and labels stay
-    request.app[METRICS].answered(method=method, route=route, status=status, seconds=seconds)
+    metrics.answered(method=method, route=route, status=status, seconds=seconds)
     level = _level(status, seconds)
     if not _access.isEnabledFor(level):
         return
