@@ -51,6 +51,10 @@ conformance: $(STAMP) ## Every runtime against one table of cases
 e2e: $(STAMP) ## Real pods; takes the cluster of `make up`, or one of its own for the while
 	@python3 -m localcluster session -- $(PYTEST) --timeout 420 tests/e2e
 
+.PHONY: hotpath
+hotpath: $(STAMP) ## What a call costs in the shim itself, beside a bare aiohttp handler
+	@PYTHONPATH=operator:bench $(PY) bench/hotpath.py $(ARGS)
+
 .PHONY: lock
 lock: $(STAMP) ## Pin the dependencies anew
 	@$(VENV)/bin/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --universal \

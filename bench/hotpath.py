@@ -1,7 +1,7 @@
 """What a synchronous call costs in the shim itself, beside a bare aiohttp handler.
 
-    make hotpath                                   # the table
-    PYTHONPATH=operator .venv/bin/python bench/hotpath.py --flame docs/hot-path.speedscope.json
+    make hotpath                            # the table
+    make hotpath ARGS="--flame docs/hot-path.svg"
 
 The real application with its real store, authenticator and catalogue; a function that answers at once stands where the
 dispatcher would be, and the few objects it reads where the cluster would. Each server is a process of its own, and so
@@ -10,23 +10,25 @@ is the load. CPU is that of the whole server process, the store's thread include
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import json
 import multiprocessing
-import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import flame
 import uvloop
 from aiohttp import web
+from pyinstrument import Profiler
 
 from appfn import config as configuration
 from appfn.api.execution import ExecutionPhase, PhaseTimes
@@ -108,8 +110,6 @@ def _objects() -> dict[Kind, list[Json]]:
 
 
 def _stored(secret: Json) -> Json:
-    import base64
-
     data = {name: base64.b64encode(value.encode()).decode() for name, value in secret["stringData"].items()}
     return secret | {"data": data}
 
@@ -224,7 +224,7 @@ def _bare(answer: bytes) -> web.Application:
 def _serve(make: Callable[[str], web.Application], pipe: Connection, profile: str) -> None:
     """Be a server process until the pipe closes; `profile` names the file for a flame graph."""
     folder = tempfile.mkdtemp(prefix="hotpath-")
-    sys.stderr = Path(folder, "log").open("w")  # a file, as a container's log is
+    sys.stderr = Path(folder, "log").open("w")  # noqa: SIM115 - a file, as a container's log is, to the process's end
     configure_logging("INFO")
     uvloop.run(_served(make(folder), pipe, profile))
 
@@ -241,31 +241,17 @@ async def _served(app: web.Application, pipe: Connection, profile: str) -> None:
 
 
 @contextlib.contextmanager
-def _profiled(path: str) -> Any:
+def _profiled(path: str) -> Iterator[None]:
     if not path:
         yield
         return
-    if path.endswith(".prof"):
-        import cProfile
-
-        with cProfile.Profile() as profile:
-            yield
-        profile.dump_stats(path)
-        return
-    from pyinstrument import Profiler
-
     profiler = Profiler(interval=0.0005, async_mode="disabled")
     with profiler:
         yield
-    _write_flame(profiler, path)
-
-
-def _write_flame(profiler: Any, path: str) -> None:
-    from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer, SpeedscopeRenderer
-
-    renderers = {".json": SpeedscopeRenderer, ".html": HTMLRenderer, ".txt": ConsoleRenderer}
-    renderer = renderers[Path(path).suffix]()
-    Path(path).write_text(profiler.output(renderer))
+    session = profiler.last_session
+    root = session.root_frame() if session else None
+    assert root is not None, "a run this short shows nothing"
+    Path(path).write_text(flame.svg(root))
 
 
 # ---------------------------------------------------------------------- load
@@ -386,12 +372,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--flame", default="", help="write a profile: .json (speedscope), .html, .txt or .prof (cProfile)"
-    )
+    parser.add_argument("--flame", default="", help="write a flame graph (SVG) instead")
     arguments = parser.parse_args()
     if arguments.flame:
-        measure("appfn", _appfn, requests=arguments.requests, profile=os.path.abspath(arguments.flame))
+        measure("appfn", _appfn, requests=arguments.requests, profile=str(Path(arguments.flame).resolve()))
         return
     rows: dict[str, list[Row]] = {"bare aiohttp": [], "appfn": []}
     for _ in range(arguments.rounds):
