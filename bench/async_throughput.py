@@ -33,7 +33,7 @@ _DONE = re.compile(r"^appfn_executions_total\{(?=[^}]*namespace=\"([^\"]*)\")[^}
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     seconds = context.few(5, 2)
     return [*_through_shim(context, seconds), *_stores(seconds)]
 
@@ -72,7 +72,7 @@ def _through_shim(context: Context, seconds: float) -> list[Result]:
 
 
 def _done(address: tuple[str, int], namespace: str) -> float:
-    with urllib.request.urlopen(f"http://{address[0]}:{address[1]}/metrics", timeout=10) as page:  # noqa: S310 - our own
+    with urllib.request.urlopen(f"http://{address[0]}:{address[1]}/metrics", timeout=10) as page:
         found = _DONE.findall(page.read().decode())
     return sum(float(value) for name, value in found if name == namespace)
 

@@ -9,7 +9,7 @@ _OWN = {"requests": {"cpu": "60m", "memory": "72Mi"}, "limits": {"cpu": "1", "me
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     found: list[Result] = []
     for runtime, language in LANGUAGES.items():
         cold = measure(context, runtime, count=context.few(20, 3), spec={"resources": _OWN}, pooled=False)

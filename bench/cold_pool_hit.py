@@ -7,7 +7,7 @@ from bench.harness import Context, Goal, Result
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     found: list[Result] = []
     for runtime, language in LANGUAGES.items():
         cold = measure(context, runtime, count=context.few(22, 3))

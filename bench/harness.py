@@ -5,9 +5,9 @@ import os
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 from support.e2e import make_key, new_project
 from support.kubectl import Kubectl
@@ -86,29 +86,12 @@ class Result:
         }
 
 
-class Benchmark(Protocol):
-    """A module of this folder."""
-
-    def run(self, context: "Context") -> Sequence[Result]:
-        """Measure.
-
-        Raises:
-            SkippedError: what it measures is not there.
-        """
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Context:
     """What benchmarks are given; what needs a cluster says so when it is asked for without one."""
 
     short: bool = False
     """Few samples: to see that it works, not for figures."""
-    keep: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def create(cls, *, short: bool) -> Self:
-        """Return a context."""
-        return cls(short=short)
 
     def few(self, normal: int, short: int) -> int:
         """Return how many samples to take."""
@@ -116,29 +99,27 @@ class Context:
 
     @property
     def admin(self) -> Kubectl:
-        """kubectl with all rights."""
+        """Kubectl with all rights."""
         if "APPFN_E2E_KUBECONFIG" not in os.environ:
             raise SkippedError("no cluster given: run `make bench`")
-        return Kubectl(
-            program=os.environ["APPFN_E2E_KUBECTL"], kubeconfig=Path(os.environ["APPFN_E2E_KUBECONFIG"])
-        )
+        return Kubectl(program=os.environ["APPFN_E2E_KUBECTL"], kubeconfig=Path(os.environ["APPFN_E2E_KUBECONFIG"]))
 
     @property
     def system(self) -> Kubectl:
-        """kubectl in appfn's own namespace."""
+        """Kubectl in appfn's own namespace."""
         return self.admin.within(SYSTEM)
 
     @property
     def shim_address(self) -> tuple[str, int]:
         """The shim as a client in the cluster reaches it: by its Service's address, no port-forward between."""
-        service = self.system.get("service", "appfn-shim")
-        return service["spec"]["clusterIP"], service["spec"]["ports"][0]["port"]
+        spec = self.system.get("service", "appfn-shim")["spec"]
+        return str(spec["clusterIP"]), int(spec["ports"][0]["port"])
 
     @property
     def node_address(self) -> str:
         """Address of this machine as pods see it."""
         node = self.admin.list("nodes")[0]
-        return next(item["address"] for item in node["status"]["addresses"] if item["type"] == "InternalIP")
+        return next(str(item["address"]) for item in node["status"]["addresses"] if item["type"] == "InternalIP")
 
     @contextmanager
     def project(self) -> "Iterator[tuple[Kubectl, str]]":

@@ -15,7 +15,7 @@ _INTERVAL = 0.01
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     seconds, count = context.few(6, 2), context.few(3, 1)
     alone: list[float] = []
     beside: list[float] = []
@@ -28,9 +28,7 @@ def run(context: Context) -> Sequence[Result]:
             Wanted(name="quiet", spec={"scaling": quiet}),
             Wanted(name="noisy", code=SLEEPING.format(milliseconds=20), spec={"scaling": noisy}),
         )
-        ours, theirs = (
-            shim_call(context.shim_address, project.namespace, key, name) for name in ("quiet", "noisy")
-        )
+        ours, theirs = (shim_call(context.shim_address, project.namespace, key, name) for name in ("quiet", "noisy"))
         for call in (ours, theirs):
             first_answer(call)
         for _ in range(count):

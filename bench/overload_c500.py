@@ -22,7 +22,7 @@ QUEUE = 64
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     seconds = context.few(10, 3)
     scaling = {"concurrency": CONCURRENCY, "minReplicas": PODS, "maxReplicas": PODS}
     code = SLEEPING.format(milliseconds=SLEEP_MS)

@@ -25,8 +25,8 @@ SLEEPING = "module.exports = async (req, res) => {{\n  await new Promise((go) =>
 """Node code that takes its time without using the CPU."""
 RUNTIME_PORT = 3000
 _START = (
-    "mkdir /appfn/code && printf %s \"$CODE\" >\"/appfn/code/$ENTRYPOINT\" && mkfifo /appfn/start "
-    "&& (printf %s \"$START\" >/appfn/start &) && exec /usr/local/src/start.sh"
+    'mkdir /appfn/code && printf %s "$CODE" >"/appfn/code/$ENTRYPOINT" && mkfifo /appfn/start '
+    '&& (printf %s "$START" >/appfn/start &) && exec /usr/local/src/start.sh'
 )
 _SECURITY: Json = {
     "allowPrivilegeEscalation": False,
@@ -124,8 +124,14 @@ def deploy(project: Kubectl, *wanted: Wanted, within: float = 180) -> None:
             manifests.append(deployment(item.name, {"inline": {"files": {ENTRYPOINTS[item.runtime]: code}}}))
         project.apply(*manifests)
         if batch:
-            project("wait", "fn", *(item.name for item in batch), "--for=condition=Ready", f"--timeout={within:g}s",
-                    timeout=within + 10)
+            project(
+                "wait",
+                "fn",
+                *(item.name for item in batch),
+                "--for=condition=Ready",
+                f"--timeout={within:g}s",
+                timeout=within + 10,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,20 @@ Prints a table, writes results.json beside this file, and with --write-docs the 
 import argparse
 import importlib
 import importlib.util
+import inspect
 import json
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from bench.harness import ROOT, Benchmark, Context, Result, SkippedError
+from bench.harness import ROOT, Context, Result, SkippedError
+
+Row = dict[str, Any]
+"""A figure as results.json holds it."""
 
 BENCHMARKS = (
     "cold_pool_hit",
@@ -47,45 +53,58 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     context = Context(short=options.short)
-    results: list[Result] = []
+    measured: list[Row] = []
     failed = False
     for name in options.names or BENCHMARKS:
         found = _run(name, context)
         failed |= found is None
-        results += found or ()
-    rows = _merged(results, partial=bool(options.names))
-    RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    print("\n" + _plain([item.to_json() for item in results]))
+        measured += found or ()
+        rows = _merged(measured, partial=bool(options.names))
+        RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    print("\n" + _plain(measured))
     if options.write_docs:
-        _write_docs(rows)
+        _write_docs(json.loads(RESULTS.read_text()))
     return int(failed)
 
 
-def _run(name: str, context: Context) -> Sequence[Result] | None:
-    """Return a benchmark's results, None where it failed."""
+def _run(name: str, context: Context) -> Sequence[Row] | None:
+    """Return a benchmark's rows, None where it failed."""
     if importlib.util.find_spec(f"bench.{name}") is None:
         print(f"{name}: skipped, it is not written yet", flush=True)
         return ()
     print(f"{name} …", flush=True)
-    benchmark: Benchmark = importlib.import_module(f"bench.{name}")  # type: ignore[assignment]
+    module = importlib.import_module(f"bench.{name}")
     begun = time.monotonic()
     try:
-        results = benchmark.run(context)
+        rows = [_row(item) for item in _results(module, context)]
     except SkippedError as reason:
         print(f"{name}: skipped, {reason}", flush=True)
         return ()
     except Exception:  # noqa: BLE001 - the others are measured all the same
         traceback.print_exc()
         return None
-    for row in results:
-        print("  " + " · ".join(filter(None, _cells(row.to_json()))))
+    for row in rows:
+        print("  " + " · ".join(filter(None, _cells(row))))
     print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
-    return results
+    return rows
 
 
-def _merged(results: Sequence[Result], *, partial: bool) -> list[dict[str, object]]:
+def _results(module: ModuleType, context: Context) -> Sequence[Result | Row]:
+    """Run a benchmark; one that stands by itself takes no context and returns rows."""
+    if "context" in inspect.signature(module.run).parameters:
+        found: Sequence[Result | Row] = module.run(context)
+    else:
+        found = module.run(deployments=context.few(20, 2))
+    return found
+
+
+def _row(item: Result | Row) -> Row:
+    columns = dict.fromkeys(("baseline", "against", "ratio", "n", "spread", "goal", "met"))
+    return columns | (item.to_json() if isinstance(item, Result) else item)
+
+
+def _merged(new: list[Row], *, partial: bool) -> list[Row]:
     """Return the rows for the file: those of earlier runs stay where only some benchmarks were run."""
-    new = [item.to_json() for item in results]
     if not partial or not RESULTS.exists():
         return new
     names = {row["name"] for row in new}
@@ -93,28 +112,26 @@ def _merged(results: Sequence[Result], *, partial: bool) -> list[dict[str, objec
     return sorted([*old, *new], key=_position)
 
 
-def _position(row: dict[str, object]) -> int:
-    name = str(row["name"])
-    return next((place for place, known in enumerate(BENCHMARKS) if name.split(" ")[0] == known), len(BENCHMARKS))
+def _position(row: Row) -> int:
+    first, _, _ = str(row["name"]).partition(" ")
+    return BENCHMARKS.index(first) if first in BENCHMARKS else len(BENCHMARKS)
 
 
-def _cells(row: dict[str, object]) -> list[str]:
-    met = {True: "met", False: "MISSED", None: ""}[row["met"]]  # type: ignore[index]
-    spread = row["spread"]
-    shown = "–".join(map(_number, spread)) if isinstance(spread, list) else ""
-    baseline = f"{_number(row['baseline'])} ({row['against']})" if row["baseline"] is not None else ""
-    ratio = f"{row['ratio']:.2f}" if isinstance(row["ratio"], float) else ""
-    goal = str(row["goal"] or "")
-    name, unit = str(row["name"]), str(row["unit"])
-    return [name, unit, _number(row["value"]), baseline, ratio, str(row["n"]), shown, goal, met]
+def _cells(row: Row) -> list[str]:
+    verdicts: dict[bool | None, str] = {True: "met", False: "MISSED", None: ""}
+    spread = " to ".join(map(_number, row["spread"] or ()))
+    against = f" ({row['against']})" if row["against"] else ""
+    baseline = "" if row["baseline"] is None else _number(row["baseline"]) + against
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+    texts = [row["name"], row["unit"], _number(row["value"]), baseline, ratio, row["n"], spread, row["goal"] or ""]
+    return [*map(str, texts), verdicts[row["met"]]]
 
 
-def _number(value: object) -> str:
-    assert isinstance(value, float | int)
+def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"  # noqa: PLR2004 - four digits are enough
 
 
-def _plain(rows: Sequence[dict[str, object]]) -> str:
+def _plain(rows: Sequence[Row]) -> str:
     table = [list(_HEADINGS), *map(_cells, rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(_HEADINGS))]
     return "\n".join(
@@ -122,7 +139,7 @@ def _plain(rows: Sequence[dict[str, object]]) -> str:
     )
 
 
-def _write_docs(rows: Sequence[dict[str, object]]) -> None:
+def _write_docs(rows: Sequence[Row]) -> None:
     lines = ["| " + " | ".join(_HEADINGS) + " |", "|" + " --- |" * len(_HEADINGS)]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     before, _, rest = DOCS.read_text().partition(_BEGIN)

@@ -56,8 +56,8 @@ def loaded_pods(project: Kubectl, function: str, count: int) -> None:
     selector = f"appfn.dev/component=runtime,appfn.dev/function={function}"
 
     def probe() -> bool:
-        pods = project.list("pods", "-l", selector)
-        return sum(pod["status"].get("phase") == "Running" for pod in pods) >= count
+        phases = [pod["status"].get("phase") for pod in project.list("pods", "-l", selector)]
+        return phases.count("Running") >= count
 
     wait_for(probe, within=180)
 

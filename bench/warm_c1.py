@@ -8,7 +8,7 @@ from bench.warm import function_and_pod
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     through, direct = _measure(context, context.few(6000, 500))
     added = median(through) - median(direct)
     return [

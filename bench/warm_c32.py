@@ -1,7 +1,6 @@
 """32 callers of one pod that takes 64 calls at once: by one shim process, then by two."""
 
 from collections.abc import Sequence
-
 from dataclasses import fields
 
 from appfn.config import ShimConfig
@@ -13,7 +12,7 @@ CALLERS = 32
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     seconds, count = context.few(5, 2), context.few(3, 1)
     with (
         function_and_pod(context, "warm", concurrency=64, maxReplicas=1) as (through, direct),

@@ -12,7 +12,7 @@ PODS = 8
 
 
 def run(context: Context) -> Sequence[Result]:
-    """See `Benchmark`."""
+    """Measure."""
     seconds, count = context.few(5, 2), context.few(3, 1)
     scaling = {"concurrency": 1, "minReplicas": PODS, "maxReplicas": PODS}
     with (

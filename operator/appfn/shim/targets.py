@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appfn.api.execution import Trigger
 from appfn.core import variables
@@ -31,6 +31,8 @@ class Targets:
     catalog: Catalog
     invoker: Invoker
     resolver: VariableResolver
+    _known: dict[str, tuple[Callee, Target]] = field(default_factory=dict)
+    """What was told last, by function uid."""
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -57,8 +59,18 @@ class Targets:
                 change = _now()
 
     async def _push(self) -> None:
-        callees = list(self.catalog.callees())
-        self.invoker.sync({callee.function.metadata.uid: await self._target(callee) for callee in callees})
+        # Thousands of functions are idle when one changes: what was told of them is told again as it is.
+        known: dict[str, tuple[Callee, Target]] = {}
+        for callee in tuple(self.catalog.callees()):
+            uid = callee.function.metadata.uid
+            before = self._known.get(uid)
+            if before is None or before[0] is not callee or callee.function.spec.scaling.min_replicas:
+                known[uid] = callee, await self._target(callee)
+            else:
+                known[uid] = before
+        self._known.clear()
+        self._known.update(known)
+        self.invoker.sync({uid: target for uid, (_, target) in known.items()})
 
     async def _target(self, callee: Callee) -> Target:
         return Target(
