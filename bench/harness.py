@@ -24,7 +24,7 @@ class SkippedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """What a figure should be, in its unit, or as a ratio to its baseline (`×`)."""
+    """What a figure should be, in its unit, or as a ratio to its baseline."""
 
     limit: float
     at_least: bool = False
@@ -40,7 +40,7 @@ class Goal:
     def text(self, unit: str) -> str:
         """Return it as the table shows it."""
         sign = "≥" if self.at_least else "≤"
-        return f"{sign} {self.limit:g}× baseline" if self.of_baseline else f"{sign} {self.limit:,g} {unit}"
+        return f"{sign} {self.limit:g} of baseline" if self.of_baseline else f"{sign} {self.limit:,g} {unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,15 +209,15 @@ class World:
         headers = {"X-Appwrite-Project": project, "X-Appwrite-Key": key}
         async with aiohttp.ClientSession(api.url, headers=headers) as session:
             for number in range(samples):
-                found.edits.append(await self._edit(project, timeout=20 + number))
+                found.edits.append(await self._edit(project, seconds=20 + number))
                 found.activations.append(await self._activate(kit, session))
 
-    async def _edit(self, project: str, *, timeout: int) -> float:
+    async def _edit(self, project: str, *, seconds: int) -> float:
         """Return the time until an edited Function's status speaks of the edit."""
         key = Key(project, f"function-{0:05}")
         await asyncio.sleep(0.2)
         begun = time.monotonic()
-        edited = await self.cluster.merge_patch(FUNCTION, key, {"spec": {"timeout": timeout}}, manager="bench")
+        edited = await self.cluster.merge_patch(FUNCTION, key, {"spec": {"timeout": seconds}}, manager="bench")
         assert edited is not None
         generation = edited["metadata"]["generation"]
 
@@ -316,7 +316,7 @@ def totals(page: str) -> dict[str, float]:
 async def soon(probe: Callable[[], Awaitable[bool]]) -> None:
     """Return when the probe says yes: asked every few milliseconds, as it is a time that is measured."""
     async with asyncio.timeout(30):
-        while not await probe():
+        while not await probe():  # noqa: ASYNC110 - what is asked is another process
             await asyncio.sleep(0.005)
 
 

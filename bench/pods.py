@@ -21,7 +21,11 @@ CODE = {
     NODE: "module.exports = async (req, res) => res.send('ok');\n",
     PYTHON: "def main(req, res):\n    return res.send('ok')\n",
 }
-SLEEPING = "module.exports = async (req, res) => {{\n  await new Promise((go) => setTimeout(go, {milliseconds}));\n  res.send('ok');\n}};\n"
+SLEEPING = """module.exports = async (req, res) => {{
+  await new Promise((go) => setTimeout(go, {milliseconds}));
+  res.send('ok');
+}};
+"""
 """Node code that takes its time without using the CPU."""
 RUNTIME_PORT = 3000
 _START = (

@@ -25,7 +25,7 @@ from appfn.handlers import registry, watching
 from appfn.handlers.events import Surroundings, keys_of
 from appfn.handlers.health import Metrics, Role, Vitals, serving
 from appfn.handlers.sweep import Sweep
-from appfn.handlers.work import EVERYTHING, Item, Scope, Work
+from appfn.handlers.work import EVERYTHING, ROUND, Item, Scope, Work
 from appfn.kube.backoff import full_jitter
 from appfn.kube.client import KubeCluster, connect
 from appfn.kube.lease import LeaderElection
@@ -138,6 +138,7 @@ class Process:
                     parts.create_task(_endless("kopf", self._watch(cluster)), name="kopf"),
                 ]
                 self.queue.add(EVERYTHING)
+                self.queue.add_after(ROUND, operator.resync_seconds)
                 await self.stop.wait()
                 logger.info("stopping", extra={"running": self.queue.running})
                 self.queue.close()

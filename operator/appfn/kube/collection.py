@@ -90,10 +90,7 @@ class Collection:
         items: list[Json] = []
         while True:
             page = await self.rest.json("GET", path_of(self.kind, namespace=self.namespace), query=query)
-            # The items of a list of a built-in kind do not say what they are; those of a watch do.
-            items += [
-                {"apiVersion": self.kind.api_version, "kind": self.kind.name, **item} for item in page["items"] or []
-            ]
+            items += page["items"] or []
             token = page["metadata"].get("continue")
             if not token:
                 # The items of a list of a built-in kind do not say what they are; those of a watch do.

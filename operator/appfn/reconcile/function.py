@@ -88,7 +88,7 @@ async def _wake(deps: Dependencies, key: Key, plan: core.Plan) -> None:
     """Mark what may have waited for this Function or goes by its spec; each would look again by itself, only later."""
     for deployment in plan.waiting:
         deps.mark(Controller.DEPLOYMENT, deployment)
-    if plan.edited:
+    if plan.history:
         deps.mark(Controller.HISTORY, key)
     if not plan.activated:
         return
