@@ -179,14 +179,18 @@ class Dispatcher:
         """
         if self._closing:
             return
-        wanted: set[_GroupKey] = set()
-        for uid, target in targets.items():
-            key = _GroupKey(uid, target.deployment_uid)
-            wanted.add(key)
+        # Of thousands of targets, few are called or kept warm: only those are looked at closely.
+        called = {key.function_uid for key in self._groups}
+        wanted = {
+            _GroupKey(uid, target.deployment_uid): target
+            for uid, target in targets.items()
+            if uid in called or target.function.spec.scaling.min_replicas
+        }
+        for key, target in wanted.items():
             if key in self._groups or target.function.spec.scaling.min_replicas:
                 group = self._group(Source(target.function, target.runtime), _target_code(target))
                 group.stand(Standing.TARGET)
-        for key in self._groups.keys() - wanted:
+        for key in self._groups.keys() - wanted.keys():
             self._groups[key].stand(Standing.RETIRED)
         self._fleet.survey(target.function.metadata.namespace for target in targets.values())
 

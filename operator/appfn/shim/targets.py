@@ -24,14 +24,14 @@ RETRY_SECONDS = 5.0
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Targets:
     """See the module."""
 
     catalog: Catalog
     invoker: Invoker
     resolver: VariableResolver
-    _known: dict[str, tuple[Callee, Target]] = field(default_factory=dict)
+    _told: dict[str, tuple[Callee, Target]] = field(default_factory=dict)
     """What was told last, by function uid."""
 
     @asynccontextmanager
@@ -60,17 +60,15 @@ class Targets:
 
     async def _push(self) -> None:
         # Thousands of functions are idle when one changes: what was told of them is told again as it is.
-        known: dict[str, tuple[Callee, Target]] = {}
+        told: dict[str, tuple[Callee, Target]] = {}
         for callee in tuple(self.catalog.callees()):
-            uid = callee.function.metadata.uid
-            before = self._known.get(uid)
-            if before is None or before[0] is not callee or callee.function.spec.scaling.min_replicas:
-                known[uid] = callee, await self._target(callee)
-            else:
-                known[uid] = before
-        self._known.clear()
-        self._known.update(known)
-        self.invoker.sync({uid: target for uid, (_, target) in known.items()})
+            function = callee.function
+            before = self._told.get(function.metadata.uid)
+            if before is None or before[0] is not callee or function.spec.scaling.min_replicas:
+                before = callee, await self._target(callee)
+            told[function.metadata.uid] = before
+        self._told = told
+        self.invoker.sync({uid: target for uid, (_, target) in told.items()})
 
     async def _target(self, callee: Callee) -> Target:
         return Target(
