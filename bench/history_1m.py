@@ -35,7 +35,7 @@ BUSY = ExecutionQuery(namespace="shop", function_uid="uid-busy")
 _BATCH = 5000
 _RETENTION_BATCH = 500
 _RETENTION_PAUSE = 0.1
-_SECONDS = 4.0
+_SECONDS = 2.0
 """Most that is spent on one kind of read."""
 _USERS = 1000
 _OTHERS = 100
