@@ -14,8 +14,9 @@ from pathlib import Path
 from aiohttp import web
 
 from appfn.config import Config, ShimConfig
-from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher
+from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
+from appfn.shim.artifact_cache import ArtifactCache
 from appfn.shim.auth.authenticator import Authenticator
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
@@ -25,6 +26,7 @@ from appfn.shim.housekeeping import Housekeeping
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
+from appfn.shim.rollouts import Rollouts
 from appfn.shim.targets import Targets
 from appfn.shim.variables import VariableResolver
 from appfn.shim.worker import Worker
@@ -53,6 +55,7 @@ BODIES = web.AppKey("bodies", BodyRoom)
 METRICS = web.AppKey("metrics", Metrics)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
+ARTIFACT_CACHE = web.AppKey("artifact_cache", ArtifactCache)
 CATALOG = web.AppKey("catalog", Catalog)
 AUTH = web.AppKey("auth", Authenticator)
 RESOLVER = web.AppKey("resolver", VariableResolver)
@@ -71,8 +74,20 @@ def make_dispatcher(
         artifacts=artifacts,
         master_key=key,
         config=surroundings.config.shim,
-        image=surroundings.config.common.image,
+        place=Place(
+            namespace=surroundings.config.common.namespace,
+            image=surroundings.config.common.image,
+            announce_url=_own_url(surroundings.config),
+        ),
     )
+
+
+def _own_url(config: Config) -> str:
+    """Return where this very process is reached; where it does not know its address, any replica may be asked."""
+    host, port = config.shim.pod_ip, config.shim.port
+    if not host:
+        return config.common.shim_url
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def store(app: web.Application) -> AsyncIterator[None]:
@@ -88,7 +103,7 @@ async def artifacts(app: web.Application) -> AsyncIterator[None]:
     """Open the artifact store."""
     config = app[CONFIG]
     async with ArtifactStore.open(config.artifacts_url, spool=Path(config.cache_dir)) as opened:
-        app[ARTIFACTS] = opened
+        app[ARTIFACTS], app[ARTIFACT_CACHE] = opened, ArtifactCache(opened)
         yield
 
 
@@ -123,7 +138,7 @@ async def auth(app: web.Application) -> AsyncIterator[None]:
 
 async def invoker(app: web.Application) -> AsyncIterator[None]:
     """Run functions in pods, the pods that the catalog wants; at the end wait for calls under way."""
-    surroundings, reader = app[SURROUNDINGS], ArtifactReader(app[ARTIFACTS])
+    surroundings, reader = app[SURROUNDINGS], app[ARTIFACT_CACHE]
     key = await master_key.ensure(
         surroundings.cluster, surroundings.config.common.namespace, random_bytes=surroundings.random_bytes
     )
@@ -139,12 +154,20 @@ async def invoker(app: web.Application) -> AsyncIterator[None]:
 async def worker(app: web.Application) -> AsyncIterator[None]:
     """Run what the queue holds."""
     surroundings, config = app[SURROUNDINGS], app[CONFIG]
+    rollouts = Rollouts(
+        invoker=app[INVOKER],
+        catalog=app[CATALOG],
+        patience=config.pod_start_seconds,
+        monotonic=surroundings.monotonic,
+    )
+    app[CATALOG].on_function_gone(rollouts.forget)
     app[EXECUTOR] = executor = Executor(
         store=app[STORE],
         invoker=app[INVOKER],
         resolver=app[RESOLVER],
         metrics=app[METRICS],
         endings=Endings(),
+        rollouts=rollouts,
         queue_limit=config.queue_limit,
         now=surroundings.now,
     )
@@ -176,14 +199,3 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
 
 
 ALL = (store, artifacts, catalog, auth, invoker, worker, housekeeping)
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactReader:
-    """The artifact store as the dispatcher reads it."""
-
-    store: ArtifactStore
-
-    async def open(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Return size and content of a built artifact."""
-        return await self.store.open_artifact(namespace, digest)

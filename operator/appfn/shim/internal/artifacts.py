@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from appfn.shim import http
+from appfn.shim.artifact_cache import LARGEST
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.internal import access
-from appfn.shim.services import ARTIFACTS, CATALOG, CONFIG
+from appfn.shim.services import ARTIFACT_CACHE, ARTIFACTS, CATALOG, CONFIG
 from appfn.store.artifacts import (
     ArtifactAddressError,
     ArtifactNotFoundError,
@@ -34,14 +35,18 @@ async def put_artifact(request: web.Request) -> web.Response:
         raise AppwriteError(Problem.INTERNAL_NOT_FOUND, f"Namespace {namespace!r} is not a project.")
     limit = request.app[CONFIG].max_artifact_bytes
     expected = request.headers.get("X-Appfn-Digest")
+    copy = _Copy()
     try:
-        stored = await request.app[ARTIFACTS].put(namespace, _received(request), limit=limit, expected=expected)
+        pieces = copy.of(_received(request))
+        stored = await request.app[ARTIFACTS].put(namespace, pieces, limit=limit, expected=expected)
     except ArtifactTooLargeError as error:
         raise AppwriteError(Problem.PAYLOAD_TOO_LARGE, f"An artifact may have {limit} bytes.") from error
     except DigestMismatchError as error:
         raise AppwriteError(Problem.INTERNAL_DIGEST_MISMATCH, str(error)) from error
     except ArtifactAddressError as error:
         raise AppwriteError(Problem.ARGUMENT_INVALID, str(error)) from error
+    if (content := copy.content) is not None:
+        request.app[ARTIFACT_CACHE].keep(namespace, stored.digest, content)
     return http.reply(stored.to_json(), status=201)
 
 
@@ -101,6 +106,27 @@ async def put_build(request: web.Request) -> web.Response:
     except ArtifactAddressError as error:
         raise AppwriteError(Problem.ARGUMENT_INVALID, str(error)) from error
     return http.reply(output.to_json())
+
+
+class _Copy:
+    """What passes by, as long as it is little."""
+
+    def __init__(self) -> None:
+        self._content: bytearray | None = bytearray()
+
+    @property
+    def content(self) -> bytes | None:
+        """All of it; None where it was much."""
+        return None if self._content is None else bytes(self._content)
+
+    async def of(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass pieces on."""
+        async for piece in pieces:
+            if self._content is not None:
+                self._content += piece
+                if len(self._content) > LARGEST:
+                    self._content = None
+            yield piece
 
 
 async def _received(request: web.Request) -> AsyncIterator[bytes]:
