@@ -65,6 +65,7 @@ class Figures:
     shim_start: float = 0
     shim_rss: float = 0
     sync: float = 0
+    sync_cpu: float = 0
     reconciles: float = 0
     operator_rss: float = 0
     operator_peak: float = 0
@@ -188,6 +189,7 @@ class World:
             async with self._operator() as running:
                 found.reconciles = await synced(running, self.health_port, within=_SYNC_SECONDS)
                 found.sync = time.monotonic() - begun
+                found.sync_cpu = cpu_seconds(running.process.pid)
                 await self._at_rest(found, api, running)
                 await self._changes(found, api, samples)
         return found
@@ -362,6 +364,7 @@ def _results(few: Figures, idle: Figures, *, rest: float) -> list[Result]:
         figure("shim memory", "MiB", idle.shim_rss, few.shim_rss, 512),
         figure("shim restart to ready", "s", idle.shim_start, few.shim_start, 30),
         figure("operator restart to in sync", "s", idle.sync, few.sync, 60),
+        figure("operator restart, its CPU time", "s", idle.sync_cpu, few.sync_cpu, None),
         figure("reconciles of a restart", "", idle.reconciles, few.reconciles, None),
         figure(f"writes at rest in {rest:g} s", "", idle.writes, few.writes, 0),
         figure(f"CPU at rest in {rest:g} s", "s", idle.cpu, few.cpu, 3),

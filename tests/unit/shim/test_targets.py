@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from appfn.api.function import Function
 from appfn.dispatch.dispatcher import Target
@@ -65,7 +65,7 @@ class Reading:
         return {"TIMES": str(self.times)}
 
 
-def callee(name: str, **spec: object) -> Callee:
+def callee(name: str, **spec: Any) -> Callee:
     return Callee(
         project=Project("shop", "shop"),
         function=function(name, **spec),
