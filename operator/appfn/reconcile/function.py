@@ -41,7 +41,7 @@ async def _gather(deps: Dependencies, function: Function) -> core.Observed:
         function=function,
         runtime=await find_runtime(deps.cluster, function),
         project=await is_project(deps.cluster, key.namespace),
-        deployments=await of_function(deps.cluster, Deployment, key),
+        deployments=await of_function(deps.cluster, Deployment, key, since=deps.seen.version(kinds.DEPLOYMENT)),
         cron_job=await deps.cluster.get(kinds.CRON_JOB, Key(key.namespace, names.cron_job(key.name))),
         summary=await _summary(deps, function),
         image=deps.config.common.image,
