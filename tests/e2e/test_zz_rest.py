@@ -52,8 +52,8 @@ def test_a_system_at_rest_writes_nothing(project: Kubectl) -> None:
 
 
 def idle_pods(project: Kubectl) -> list[Json]:
-    """Return the runtime pods of all projects: without work they are removed after `idleSeconds`."""
-    return project.list("pods", "--all-namespaces", "-l", "appfn.dev/component=runtime")
+    """Return the pods of all projects that run code: without work they are removed after `idleSeconds`; pools stay."""
+    return project.list("pods", "--all-namespaces", "-l", "appfn.dev/component=runtime,!appfn.dev/pool")
 
 
 def quiet(audit: Path) -> None:

@@ -113,7 +113,7 @@ class Operator:
 
     async def run(self, controller: Controller, name: str) -> float | None:
         """Reconcile one object once."""
-        namespace = "" if controller is Controller.RUNTIME else self.namespace
+        namespace = "" if controller in {Controller.RUNTIME, Controller.POOL} else self.namespace
         return await self.handlers[controller](Key(namespace, name))
 
     async def status(self, controller: Controller, name: str) -> Json:

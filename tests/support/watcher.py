@@ -16,6 +16,7 @@ RULES: list[Json] = [
     {"apiGroups": [names.GROUP], "resources": ["functions", "deployments", "executions", "runtimes"], "verbs": WATCH},
     {"apiGroups": [""], "resources": ["namespaces", "nodes", "pods"], "verbs": WATCH},
     {"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": WATCH},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]},
 ]
 """What manifests/ gives the operator for looking."""
 

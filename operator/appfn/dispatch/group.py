@@ -130,6 +130,11 @@ class Group:
             raise QueueFullError(message, retry_after=_RETRY_AFTER)
         return await self._wait(Waiter(since), first=again)
 
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which to try again where the queue is full, else None."""
+        return _RETRY_AFTER if len(self._queue) >= self._services.queue_limit else None
+
     def release(self, slot: Slot, *, pod_usable: bool, answered: bool) -> None:
         """Give a slot back. `answered`: the pod has answered a call."""
         pod = slot.pod

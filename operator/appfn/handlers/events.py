@@ -6,8 +6,21 @@ from typing import TypeVar
 from appfn import names
 from appfn.api.base import Json
 from appfn.api.execution import ExecutionPhase
-from appfn.api.kinds import CRON_JOB, DEPLOYMENT, EXECUTION, FUNCTION, JOB, NAMESPACE, NODE, POD, RUNTIME, Key, Kind
-from appfn.handlers.work import EVERYTHING, Scope, Work
+from appfn.api.kinds import (
+    CRON_JOB,
+    DEPLOYMENT,
+    EXECUTION,
+    FUNCTION,
+    JOB,
+    NAMESPACE,
+    NODE,
+    POD,
+    POOL,
+    RUNTIME,
+    Key,
+    Kind,
+)
+from appfn.handlers.work import EVERYTHING, Item, Scope, Work
 from appfn.reconcile.registry import Controller
 
 _ARCHITECTURE = "kubernetes.io/arch"
@@ -65,41 +78,59 @@ _CONCERNED: Mapping[Kind, Callable[[Json], frozenset[Work]]] = {
 
 
 class Surroundings:
-    """Remembers of Runtimes, Nodes and Namespaces what others depend on, to tell real changes from heartbeats."""
+    """Remembers of objects what others depend on, to tell real changes from heartbeats and written statuses."""
 
     def __init__(self) -> None:
-        self._generations: dict[str, tuple[str, int]] = {}
+        self._generations: dict[tuple[Kind, Key], tuple[str, int]] = {}
         self._architectures: dict[str, str] = {}
         self._projects: dict[str, str] = {}
+        self._sizes: dict[str, frozenset[tuple[str, str]]] = {}
 
-    def note(self, kind: Kind, body: Json, *, listed: bool, gone: bool) -> Scope | None:
-        """Return whose objects this change concerns, None where it changes nothing for others.
+    def note(self, kind: Kind, body: Json, *, listed: bool, gone: bool) -> Item | None:
+        """Return what else this change concerns: objects to sweep, or a namespace's pools; None where nothing.
 
         `listed`: it was found in a list. What is first seen there is no change: who starts looks at everything anyway.
         """
-        name, labels = _key(body).name, _labels(body)
-        if kind == RUNTIME:
+        namespace, name = _key(body)
+        if kind in {RUNTIME, FUNCTION, POOL}:
             version = (body["metadata"]["uid"], body["metadata"]["generation"])
-            return Scope(runtime=name) if _learn(self._generations, name, None if gone else version, listed) else None
+            if not _learn(self._generations, (kind, _key(body)), None if gone else version, listed):
+                return None
+            return Scope(runtime=name) if kind == RUNTIME else _pools_of(namespace)
         if kind == NODE:
             before = set(self._architectures.values())
-            _learn(self._architectures, name, None if gone else labels.get(_ARCHITECTURE), listed)
+            _learn(self._architectures, name, None if gone else _labels(body).get(_ARCHITECTURE), listed)
             return EVERYTHING if before != set(self._architectures.values()) else None
         if kind == NAMESPACE:
-            project = None if gone else labels.get(names.LABEL_PROJECT)
-            return Scope(namespace=name) if _learn(self._projects, name, project, listed) else None
+            resized = _learn(self._sizes, name, None if gone else _sizes(body), listed)
+            project = None if gone else _labels(body).get(names.LABEL_PROJECT)
+            if _learn(self._projects, name, project, listed):
+                return Scope(namespace=name)
+            return _pools_of(name) if resized else None
         return None
 
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def _learn(memory: dict[str, T], name: str, value: T | None, listed: bool) -> bool:  # noqa: FBT001 - private, one caller
+def _learn(memory: dict[K, T], name: K, value: T | None, listed: bool) -> bool:  # noqa: FBT001 - private, one caller
     """Remember the value (None: there is none any more); tell whether that is a change."""
     before = memory.pop(name, None)
     if value is not None:
         memory[name] = value
     return before != value and not (before is None and listed)
+
+
+def _pools_of(namespace: str) -> Work:
+    return Work(Controller.POOL, Key("", namespace))
+
+
+def _sizes(namespace: Json) -> frozenset[tuple[str, str]] | None:
+    """Return what a namespace says about the sizes of its pools."""
+    annotations: Mapping[str, str] = namespace["metadata"].get("annotations") or {}
+    said = ((name, value) for name, value in annotations.items() if name.startswith(names.ANNOTATION_POOL_PREFIX))
+    return frozenset(said) or None
 
 
 def _key(body: Json) -> Key:

@@ -13,11 +13,14 @@ import kopf
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.kinds import CRON_JOB, DEPLOYMENT, EXECUTION, FUNCTION, JOB, NAMESPACE, NODE, POD, RUNTIME, Kind
+from appfn.api.kinds import CRON_JOB, DEPLOYMENT, EXECUTION, FUNCTION, JOB, NAMESPACE, NODE, POD, POOL, RUNTIME, Kind
+from appfn.core.manifests import pool
+from appfn.core.manifests.meta import selector
 from appfn.kube.client import Connection
 
 _OURS = f"{names.MANAGED_BY}={names.MANAGER}"
 _BUILDS = f"{_OURS},{names.LABEL_COMPONENT}={names.COMPONENT_BUILD}"
+_POOLS = selector(pool.LABELS)
 _REQUEST_SECONDS = 30.0
 _SERVER_SECONDS = 300  # whole: kopf writes it into the query as it is, and the API server refuses "300.0"
 _CLIENT_SECONDS = 310.0
@@ -44,6 +47,7 @@ WATCHED = (
     Watched(kind=JOB, labels=_BUILDS),
     Watched(kind=POD, labels=_BUILDS),
     Watched(kind=CRON_JOB, labels=_OURS),
+    Watched(kind=POOL, labels=_POOLS),
     Watched(kind=NODE),
     Watched(kind=NAMESPACE),
 )
@@ -62,7 +66,8 @@ def registry(listener: Listener, connection: Callable[[], Awaitable[Connection]]
     kopf.on.login(registry=handlers, id="login")(_login(connection))
     for watched in WATCHED:
         kind = watched.kind
-        decorate = kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=f"watch-{kind.plural}")
+        id_ = f"watch-{kind.plural}.{kind.group}"  # deployments are of two groups
+        decorate = kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=id_)
         decorate(_handler(kind, listener))
     return handlers
 

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 """How long reconciles that run may take to finish when the process is asked to stop."""
+SETTLE_SECONDS = 1.0
+"""How long the pools of a namespace wait for more changes: to look at them is to list all its Functions."""
 _SERVED_BASE = 0.5
 _SERVED_CAP = 5.0
 
@@ -178,9 +180,13 @@ class Process:
         self._seen.note(kind, body["metadata"]["resourceVersion"])
         for work in keys_of(kind, body):
             self.queue.add(work)
-        scope = self._surroundings.note(kind, body, listed=listed, gone=gone)
-        if scope is not None:
-            self.queue.add(scope)
+        match self._surroundings.note(kind, body, listed=listed, gone=gone):
+            case Scope() as scope:
+                self.queue.add(scope)
+            case Work() as work:
+                self.queue.add_after(work, SETTLE_SECONDS)
+            case None:
+                pass
 
 
 async def _served(cluster: Reader, namespace: str) -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, RUNTIME, Key
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, POOL, RUNTIME, Key
+from appfn.core.manifests import pool
+from appfn.core.manifests.meta import selector
 from appfn.handlers.events import unfinished
 from appfn.handlers.work import ROUND, Scope
 from appfn.kube.protocols import Reader
@@ -39,6 +41,8 @@ class Sweep:
         users = {_key(function) for function in functions if function["spec"].get("runtime") == scope.runtime}
         for key in users:
             self.mark(Controller.FUNCTION, key)
+        for namespace in {key.namespace for key in users}:
+            self.mark(Controller.POOL, Key("", namespace))
         for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace) if users else ():
             if Key(_key(deployment).namespace, deployment["spec"]["functionRef"]["name"]) in users:
                 self.mark(Controller.DEPLOYMENT, _key(deployment))
@@ -47,10 +51,14 @@ class Sweep:
         if not scope.namespace:
             for runtime in await self.cluster.list(RUNTIME):
                 yield Controller.RUNTIME, _key(runtime)
-        for function in await self.cluster.list(FUNCTION, namespace=scope.namespace):
+        functions = await self.cluster.list(FUNCTION, namespace=scope.namespace)
+        for function in functions:
             yield Controller.FUNCTION, _key(function)
             if _was_called(function):
                 yield Controller.HISTORY, _key(function)
+        pools = await self.cluster.list(POOL, namespace=scope.namespace, labels=selector(pool.LABELS))
+        for namespace in {_key(body).namespace for body in (*functions, *pools)}:
+            yield Controller.POOL, Key("", namespace)
         for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace):
             yield Controller.DEPLOYMENT, _key(deployment)
         not_mirrored = f"!{names.LABEL_MIRRORED}"

@@ -22,6 +22,8 @@ class Controller(StrEnum):
     RUNTIME = "runtime"
     HISTORY = "history"
     """Key of a Function: keeps its newest executions mirrored as Execution resources."""
+    POOL = "pool"
+    """Key of a Namespace: keeps its pools of warm pods."""
 
 
 Handler = Callable[[Key], Awaitable[float | None]]

@@ -14,12 +14,11 @@ from appfn.core import build
 from appfn.core.build_progress import JobState, Progress, progress
 from appfn.core.manifests.build_job import BUILD, FETCH, BuildSettings
 from appfn.core.manifests.meta import controller_uid, selector
-from appfn.core.manifests.pod import LABEL_NODE_ARCHITECTURE
 from appfn.core.problem import BuildReason, Problem
 from appfn.core.source import ResolvedSource, resolve
 from appfn.errors import ConflictError, ForbiddenError, RejectedError, TransientError
 from appfn.reconcile.dependencies import Dependencies
-from appfn.reconcile.gather import find, find_runtime, is_project
+from appfn.reconcile.gather import architectures, find, find_runtime, is_project
 from appfn.reconcile.status import take_ownership, write_status
 
 logger = logging.getLogger(__name__)
@@ -105,18 +104,12 @@ async def _gather(deps: Dependencies, deployment: Deployment) -> build.Observed:
         function=function,
         runtime=None if over else await find_runtime(deps.cluster, function),
         project=await is_project(deps.cluster, namespace),
-        architectures=frozenset() if over else await _architectures(deps),
+        architectures=frozenset() if over else await architectures(deps.cluster),
         source=ResolvedSource() if over else await _source(deps, deployment),
     )
     looked_at = [target for target in build.targets(observed) if build.unfinished(target)]
     found = {target.architecture: await _look(deps, observed, target) for target in looked_at}
     return replace(observed, builds=found)
-
-
-async def _architectures(deps: Dependencies) -> frozenset[str]:
-    nodes = await deps.cluster.list(kinds.NODE)
-    labels = (node["metadata"].get("labels") or {} for node in nodes)
-    return frozenset(str(entry[LABEL_NODE_ARCHITECTURE]) for entry in labels if LABEL_NODE_ARCHITECTURE in entry)
 
 
 async def _source(deps: Dependencies, deployment: Deployment) -> ResolvedSource:

@@ -4,12 +4,13 @@ from typing import TypeVar
 
 from appfn import names
 from appfn.api import kinds
-from appfn.api.base import Resource
+from appfn.api.base import Json, Resource
 from appfn.api.deployment import Deployment
 from appfn.api.execution import Execution
 from appfn.api.function import Function
 from appfn.api.kinds import Key, Kind
 from appfn.api.runtime import Runtime
+from appfn.core.manifests.pod import LABEL_NODE_ARCHITECTURE
 from appfn.kube.protocols import Reader
 
 R = TypeVar("R", bound=Resource)
@@ -43,6 +44,17 @@ async def of_function(reader: Reader, type_: type[R], function: Key, *, labels: 
 async def is_project(reader: Reader, namespace: str) -> bool:
     """Tell whether the namespace is a project, and stays one."""
     body = await reader.get(kinds.NAMESPACE, Key("", namespace))
-    if body is None or body["metadata"].get("deletionTimestamp"):
-        return False
-    return names.LABEL_PROJECT in (body["metadata"].get("labels") or {})
+    return body is not None and labelled_project(body)
+
+
+def labelled_project(namespace: Json) -> bool:
+    """Tell whether a namespace that was read is a project, and stays one."""
+    metadata = namespace["metadata"]
+    return not metadata.get("deletionTimestamp") and names.LABEL_PROJECT in (metadata.get("labels") or {})
+
+
+async def architectures(reader: Reader) -> frozenset[str]:
+    """Return the architectures of the cluster's nodes."""
+    nodes = await reader.list(kinds.NODE)
+    labels = (node["metadata"].get("labels") or {} for node in nodes)
+    return frozenset(str(entry[LABEL_NODE_ARCHITECTURE]) for entry in labels if LABEL_NODE_ARCHITECTURE in entry)

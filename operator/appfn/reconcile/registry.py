@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from appfn.reconcile import change_feed, deployment, execution, function, history, runtime
+from appfn.reconcile import change_feed, deployment, execution, function, history, pool, runtime
 from appfn.reconcile.dependencies import Controller, Dependencies, Handler, Mark, Seen
 
 __all__ = ["Controller", "Dependencies", "Handler", "Mark", "Seen", "controllers", "feeds"]
@@ -18,6 +18,7 @@ def controllers(deps: Dependencies) -> Mapping[Controller, Handler]:
         Controller.EXECUTION: partial(execution.reconcile, deps),
         Controller.RUNTIME: partial(runtime.reconcile, deps),
         Controller.HISTORY: partial(history.reconcile, deps),
+        Controller.POOL: partial(pool.reconcile, deps),
     }
 
 

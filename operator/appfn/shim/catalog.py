@@ -19,6 +19,7 @@ from appfn.api.deployment import BuildPhase, Deployment
 from appfn.api.function import Function
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key
 from appfn.api.runtime import Architecture, Runtime
+from appfn.core import variables
 from appfn.errors import InvalidSpecError
 from appfn.kube.protocols import Cache, Watcher, WatchEvent, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
@@ -48,6 +49,8 @@ class Callee:
     deployment: Deployment
     artifacts: Mapping[Architecture, str]
     """Digest of the built artifact per architecture that is ready; never empty."""
+    constants: Mapping[str, str]
+    """Those of Appwrite's variables that are the same for each call."""
 
     @property
     def entrypoint(self) -> str:
@@ -125,6 +128,10 @@ class Catalog:
         self._system = system_namespace
         self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
         self._project_of: dict[str, Project] = {}
+        self._owners: dict[str, Project] = {}
+        """The namespace that has a project's id."""
+        self._found: dict[tuple[str, str], Callee] = {}
+        """What calls found since the last change, by namespace and Appwrite id."""
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._change = asyncio.Event()
         self._gone_listeners: list[Callable[[str], None]] = []
@@ -175,11 +182,10 @@ class Catalog:
         """
         if not project_id:
             raise AppwriteError(Problem.PROJECT_UNKNOWN)
-        namespaces = self._projects.get(project_id)
-        if not namespaces:
+        project = self._owners.get(project_id)
+        if project is None:
             raise AppwriteError(Problem.PROJECT_NOT_FOUND)
-        oldest = min(namespaces, key=lambda name: (namespaces[name], name))  # a latecomer can't take over a project
-        return Project(project_id, oldest)
+        return project
 
     def project_of(self, namespace: str) -> Project | None:
         """Return the project that a namespace is; None for one that isn't, or that came second with its id."""
@@ -237,7 +243,12 @@ class Catalog:
             runtime=runtime,
             deployment=deployment,
             artifacts=_artifacts(deployment),
+            constants=variables.constant(project.id, function, deployment, runtime),
         )
+
+    def known_callee(self, project: Project, function_id: str) -> Callee | None:
+        """Return what `settled_callee` found since the last change; for what has to be cheap."""
+        return self._found.get((project.namespace, function_id))
 
     async def settled_callee(self, project: Project, function_id: str) -> Callee:
         """As `function` and `callee`, but give the caches a moment to agree.
@@ -245,12 +256,14 @@ class Catalog:
         A Function's status may name a Deployment whose own last state is still on its way to us, since each kind has
         its own watch: without this wait, calls would fail for some milliseconds at each activation.
         """
+        if (known := self.known_callee(project, function_id)) is not None:
+            return known
         deadline = asyncio.get_running_loop().time() + _LAG_SECONDS
         while True:
             change = self._change
             function = self.function(project, function_id)
             try:
-                return self.callee(project, function)
+                found = self.callee(project, function)
             except AppwriteError as error:
                 if not _may_be_lag(error, function):
                     raise
@@ -259,6 +272,9 @@ class Catalog:
                         await change.wait()
                 except TimeoutError:
                     raise error from None
+            else:
+                self._found[project.namespace, function_id] = found
+                return found
 
     def callees(self) -> Collection[Callee]:
         """Return every function that can be called now; one that has not changed is the same object as before.
@@ -306,6 +322,7 @@ class Catalog:
             listener(uid)
 
     def _on_change(self) -> None:
+        self._found.clear()
         self._change.set()
         self._change = asyncio.Event()
 
@@ -338,14 +355,25 @@ class Catalog:
         name = metadata["name"]
         if (old := self._project_of.pop(name, None)) is not None:
             del self._projects[old.id][name]
+            self._settle_owner(old.id)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
             self._project_of[name] = Project(project_id, name)
             self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
+            self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
                 _logger.warning("project id taken twice: the oldest namespace has it", extra={"project": project_id})
         self._stale.update(self._functions)  # rare; and the project that has an id may be another one now
         self._on_change()
+
+    def _settle_owner(self, project_id: str) -> None:
+        """Give a project to the oldest namespace with its id: a latecomer can't take it over."""
+        namespaces = self._projects[project_id]
+        if namespaces:
+            oldest = min(namespaces, key=lambda name: (namespaces[name], name))
+            self._owners[project_id] = Project(project_id, oldest)
+        else:
+            self._owners.pop(project_id, None)
 
 
 def _artifacts(deployment: Deployment) -> Mapping[Architecture, str]:

@@ -1,6 +1,7 @@
 """The operator's process: its roles, its end, and its silence at rest."""
 
 import os
+import secrets
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -11,12 +12,13 @@ import pytest
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.kinds import FUNCTION, LEASE, Key
+from appfn.api.kinds import FUNCTION, LEASE, NODE, POOL, RUNTIME, Key
 from appfn.kube.client import KubeCluster
 from localcluster.controlplane import ControlPlane
 from support.cluster import AuditLog, kubeconfig_with_token, service_account
 from support.operator_process import Operator, operator
 from support.polling import eventually
+from support.reconciling import operator_rules
 from support.watcher import RULES
 
 LEASES: Json = {
@@ -26,6 +28,28 @@ LEASES: Json = {
 }
 START = 60.0
 """Seconds a process may take to import and start on a busy machine; what matters is measured from then on."""
+
+
+@pytest.fixture
+async def pooled_runtime(cluster: KubeCluster) -> AsyncIterator[str]:
+    """Make a node, and a Runtime with a pool on it."""
+    name = f"python-{secrets.token_hex(4)}"
+    spec = {
+        "language": "python",
+        "version": "3.13",
+        "displayName": "Python",
+        "enabled": True,
+        "pool": 1,
+        "images": [{"architecture": "amd64", "image": "runtime-python:3.13"}],
+        "buildCommand": "build.sh",
+        "startCommand": "start.sh",
+    }
+    runtime = {"apiVersion": RUNTIME.api_version, "kind": "Runtime", "metadata": {"name": name}, "spec": spec}
+    await cluster.create(NODE, {"metadata": {"name": name, "labels": {"kubernetes.io/arch": "amd64"}}})
+    await cluster.create(RUNTIME, runtime)
+    yield name
+    await cluster.delete(RUNTIME, Key("", name))
+    await cluster.delete(NODE, Key("", name))
 
 
 class Start(Protocol):
@@ -169,6 +193,33 @@ async def test_a_function_made_is_reconciled_within_a_second(
         return any(line.startswith('appfn_reconciles_total{controller="function"') for line in page.splitlines())
 
     await eventually(reconciled, within=1)
+
+
+@pytest.mark.parametrize("rules", [[*operator_rules(), LEASES]], ids=["with its rights in a project"])
+async def test_a_pool_comes_with_a_function_comes_back_and_goes_with_it(
+    cluster: KubeCluster, namespace: str, start: Start, pooled_runtime: str
+) -> None:
+    first = await start("a")
+    await first.becomes("leader", within=START)
+    await eventually(lambda: _watches(first), within=10)
+    manifest: Json = {"apiVersion": FUNCTION.api_version, "kind": "Function", "spec": {"runtime": pooled_runtime}}
+
+    async def pools() -> list[str]:
+        return [body["metadata"]["uid"] for body in await cluster.list(POOL, namespace=namespace)]
+
+    await cluster.create(FUNCTION, manifest | {"metadata": {"namespace": namespace, "name": "fn"}})
+    [made] = await eventually(pools, within=10)
+    await cluster.delete(POOL, Key(namespace, names.pool(pooled_runtime, "amd64")))
+
+    async def made_again() -> bool:
+        return await pools() not in ([], [made])
+
+    async def gone() -> bool:
+        return await pools() == []
+
+    await eventually(made_again, within=10)
+    await cluster.delete(FUNCTION, Key(namespace, "fn"))
+    await eventually(gone, within=10)
 
 
 async def _watches(process: Operator) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, Key, Kind
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, POOL, Key, Kind
 from appfn.handlers.sweep import Sweep
 from appfn.handlers.work import EVERYTHING, ROUND, Scope
 from appfn.kube.client import KubeCluster
@@ -76,11 +76,29 @@ def everything_of(namespace: str) -> Marked:
         (Controller.DEPLOYMENT, Key(namespace, "python-v1")),
         (Controller.DEPLOYMENT, Key(namespace, "node-v1")),
         (Controller.EXECUTION, Key(namespace, "new")),
+        (Controller.POOL, Key("", namespace)),
     }
 
 
 async def test_a_namespace_is_swept_whole_and_once(cluster: KubeCluster, project: str) -> None:
     assert await sweep(cluster, Scope(namespace=project)) == (everything_of(project), None)
+
+
+async def test_a_pool_without_a_function_is_looked_at_as_well(cluster: KubeCluster, namespace: str) -> None:
+    of_somebody = {"matchLabels": {"app": "x"}}
+    template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    body: Json = {
+        "metadata": {"namespace": namespace, "name": "x"},
+        "spec": {"selector": of_somebody, "template": template},
+    }
+    await cluster.create(POOL, body)
+    foreign, _ = await sweep(cluster, Scope(namespace=namespace))
+    labels = {names.MANAGED_BY: names.MANAGER, names.LABEL_COMPONENT: names.COMPONENT_POOL}
+    await cluster.merge_patch(POOL, Key(namespace, "x"), {"metadata": {"labels": labels}}, manager="test")
+
+    marked, _ = await sweep(cluster, Scope(namespace=namespace))
+
+    assert (foreign, marked) == (set(), {(Controller.POOL, Key("", namespace))})
 
 
 async def test_a_sweep_over_everything_happens_at_once(cluster: KubeCluster, project: str) -> None:
@@ -102,6 +120,7 @@ async def test_of_a_runtime_the_users_are_marked(cluster: KubeCluster, project: 
     assert marked == {
         (Controller.FUNCTION, Key(project, "python")),
         (Controller.DEPLOYMENT, Key(project, "python-v1")),
+        (Controller.POOL, Key("", project)),
     }
     assert again is None
 

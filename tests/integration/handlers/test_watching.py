@@ -7,7 +7,7 @@ import pytest
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, NAMESPACE, POD, RUNTIME, Key, Kind
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, NAMESPACE, POD, POOL, RUNTIME, Key, Kind
 from appfn.kube.client import KubeCluster
 from support.cluster import AuditLog
 from support.polling import eventually
@@ -65,8 +65,9 @@ async def test_a_function_is_seen_within_a_second_of_its_creation_change_and_end
         (DEPLOYMENT, lambda ns: own(DEPLOYMENT, ns, "x", {"functionRef": {"name": "fn"}, "source": _SOURCE})),
         (EXECUTION, lambda ns: own(EXECUTION, ns, "x", {"functionRef": {"name": "fn"}})),
         (POD, lambda ns: pod(ns, "x", BUILD)),
+        (POOL, lambda ns: own(POOL, ns, "x", _PODS, BUILD | {names.LABEL_COMPONENT: names.COMPONENT_POOL})),
     ],
-    ids=lambda value: value.name if isinstance(value, Kind) else "",
+    ids=lambda value: f"{value.plural}.{value.group}" if isinstance(value, Kind) else "",
 )
 async def test_every_kind_is_seen(
     cluster: KubeCluster, namespace: str, watcher: Watcher, kind: Kind, make: Callable[[str], Json]
@@ -76,12 +77,17 @@ async def test_every_kind_is_seen(
     await sees(watcher, kind.name, "x", "changed")
 
 
+_PODS: Json = {
+    "selector": {"matchLabels": {"app": "x"}},
+    "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "main", "image": "x"}]}},
+}
 _SOURCE: Json = {"inline": {"files": {"index.py": "x"}}}
 
 
 async def test_what_others_own_is_not_even_sent(cluster: KubeCluster, namespace: str, watcher: Watcher) -> None:
     await started(watcher, namespace)
     await cluster.create(POD, pod(namespace, "foreign", {}))
+    await cluster.create(POOL, own(POOL, namespace, "foreign", _PODS))
     await cluster.create(POD, pod(namespace, "runtime", BUILD | {names.LABEL_COMPONENT: names.COMPONENT_RUNTIME}))
     mirrored = {names.LABEL_MIRRORED: "true"}
     await cluster.create(EXECUTION, own(EXECUTION, namespace, "mirror", {"functionRef": {"name": "fn"}}, mirrored))

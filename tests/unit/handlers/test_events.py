@@ -14,12 +14,13 @@ from appfn.api.kinds import (
     NAMESPACE,
     NODE,
     POD,
+    POOL,
     RUNTIME,
     Key,
     Kind,
 )
 from appfn.handlers.events import Surroundings, keys_of
-from appfn.handlers.work import EVERYTHING, Scope, Work
+from appfn.handlers.work import EVERYTHING, Item, Scope, Work
 from appfn.reconcile.registry import Controller
 
 
@@ -81,6 +82,7 @@ OF_DEPLOYMENT = {names.LABEL_DEPLOYMENT: "fn-v1", names.LABEL_FUNCTION: "fn"}
         pytest.param(JOB, body(), set(), id="not a job without the label"),
         pytest.param(CONFIG_MAP, body(), set(), id="not a kind nobody asked for"),
         pytest.param(NODE, body(), set(), id="not a node"),
+        pytest.param(POOL, body(), set(), id="not a pool, whose status changes with every claim"),
     ],
 )
 def test_an_object_marks_what_it_concerns(kind: Kind, seen: Json, marked: set[tuple[Controller, str]]) -> None:
@@ -102,21 +104,31 @@ class Scene:
     def __init__(self) -> None:
         self._surroundings = Surroundings()
 
-    def runtime(self, *, uid: str = "1", generation: int = 1, listed: bool = False, gone: bool = False) -> Scope | None:
+    def runtime(self, *, uid: str = "1", generation: int = 1, listed: bool = False, gone: bool = False) -> Item | None:
         metadata = {"name": "node-20.0", "uid": uid, "generation": generation}
         return self._surroundings.note(RUNTIME, {"metadata": metadata}, listed=listed, gone=gone)
 
-    def node(self, name: str, architecture: str, *, listed: bool = False, gone: bool = False) -> Scope | None:
+    def child(
+        self, kind: Kind, name: str, *, generation: int = 1, listed: bool = False, gone: bool = False
+    ) -> Item | None:
+        metadata = {"namespace": "ns", "name": name, "uid": name, "generation": generation}
+        return self._surroundings.note(kind, {"metadata": metadata}, listed=listed, gone=gone)
+
+    def node(self, name: str, architecture: str, *, listed: bool = False, gone: bool = False) -> Item | None:
         metadata = {"name": name, "labels": {"kubernetes.io/arch": architecture} if architecture else {}}
         return self._surroundings.note(NODE, {"metadata": metadata}, listed=listed, gone=gone)
 
-    def namespace(self, project: str | None, *, listed: bool = False, gone: bool = False) -> Scope | None:
-        metadata = {"name": "ns", "labels": {} if project is None else {names.LABEL_PROJECT: project}}
+    def namespace(
+        self, project: str | None, *, listed: bool = False, gone: bool = False, annotations: Json | None = None
+    ) -> Item | None:
+        labels = {} if project is None else {names.LABEL_PROJECT: project}
+        metadata = {"name": "ns", "labels": labels, "annotations": annotations or {}}
         return self._surroundings.note(NAMESPACE, {"metadata": metadata}, listed=listed, gone=gone)
 
 
 RUNTIME_USERS = Scope(runtime="node-20.0")
 PROJECT = Scope(namespace="ns")
+POOLS = Work(Controller.POOL, Key("", "ns"))
 
 
 def test_a_runtime_listed_at_the_start_is_no_change() -> None:
@@ -176,8 +188,31 @@ def test_a_project_listed_at_the_start_is_no_change() -> None:
     assert scene.namespace("shop", gone=True) == PROJECT
 
 
+def test_the_size_a_namespace_asks_for_concerns_its_pools_and_other_annotations_nothing() -> None:
+    scene = Scene()
+    scene.namespace("shop", listed=True)
+    assert scene.namespace("shop", annotations={"pool.appfn.dev/node-20.0": "4"}) == POOLS
+    assert scene.namespace("shop", annotations={"pool.appfn.dev/node-20.0": "4", "team": "a"}) is None
+    assert scene.namespace("shop", annotations={"pool.appfn.dev/node-20.0": "5"}) == POOLS
+    assert scene.namespace("shop") == POOLS
+
+
+def test_a_namespace_that_changes_both_ways_at_once_is_swept_whole() -> None:
+    assert Scene().namespace("shop", annotations={"pool.appfn.dev/node-20.0": "4"}) == PROJECT
+
+
+@pytest.mark.parametrize("kind", [FUNCTION, POOL], ids=["function", "pool"])
+def test_pools_are_looked_at_when_a_function_or_a_pool_comes_changes_or_goes(kind: Kind) -> None:
+    scene = Scene()
+    assert scene.child(kind, "a") == POOLS
+    assert scene.child(kind, "b", listed=True) is None
+    assert scene.child(kind, "a") is None, "its status has changed"
+    assert scene.child(kind, "a", generation=2) == POOLS
+    assert scene.child(kind, "b", gone=True) == POOLS
+
+
 def test_other_kinds_concern_nobody_else() -> None:
-    assert Surroundings().note(FUNCTION, body(), listed=False, gone=False) is None
+    assert Surroundings().note(CONFIG_MAP, body(), listed=False, gone=False) is None
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ OWN = {
 }
 
 
+POOLED = OWN.keys()
+"""Pods of the others are too heavy to wait unasked."""
+
+
 @pytest.fixture(scope="session")
 def catalogue(documents: Callable[[str], list[Json]]) -> dict[str, Runtime]:
     parsed = [Runtime.parse(item) for item in documents("manifests/runtimes")]
@@ -108,3 +112,9 @@ def test_every_runtime_has_requests_and_limits(catalogue: dict[str, Runtime]) ->
     for runtime in catalogue.values():
         assert runtime.spec.resources.requests.keys() == {"cpu", "memory"}
         assert runtime.spec.resources.limits.keys() == {"cpu", "memory"}
+
+
+def test_our_own_runtimes_have_pools(catalogue: dict[str, Runtime]) -> None:
+    pools = {name: runtime.spec.pool for name, runtime in catalogue.items() if runtime.spec.pool}
+
+    assert pools == dict.fromkeys(POOLED, 2)

@@ -20,11 +20,13 @@ ROLES: dict[str, set[Right]] = {
     "ClusterRole/appfn-operator": rights("appfn.dev", OWN, LOOK)
     | rights("appfn.dev", tuple(f"{plural}/status" for plural in OWN), ("patch",))
     | rights("", ("namespaces", "nodes", "pods"), LOOK)
-    | rights("batch", ("jobs", "cronjobs"), LOOK),
+    | rights("batch", ("jobs", "cronjobs"), LOOK)
+    | rights("apps", ("deployments",), ("list", "watch")),
     "ClusterRole/appfn-operator-project": rights("appfn.dev", ("deployments",), ("patch",))
     | rights("appfn.dev", ("executions",), ("create", "patch", "delete"))
     | rights("batch", ("jobs",), ("create", "delete"))
     | rights("batch", ("cronjobs",), ("create", "patch", "delete"))
+    | rights("apps", ("deployments",), ("create", "patch", "delete"))
     | rights("", ("configmaps", "pods/log"), ("get",))
     | rights("events.k8s.io", ("events",), ("list",)),
     "Role/appfn-operator": rights("coordination.k8s.io", ("leases",), ("create", "get", "patch")),
@@ -32,9 +34,9 @@ ROLES: dict[str, set[Right]] = {
     | rights("", ("namespaces",), LOOK)
     | rights("authentication.k8s.io", ("tokenreviews",), ("create",))
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
-    "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "delete"))
+    "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "patch", "delete"))
     | rights("", ("configmaps", "secrets"), ("get",)),
-    "Role/appfn-shim": rights("", ("secrets",), ("create", "get")),
+    "Role/appfn-shim": rights("", ("secrets",), ("create", "get")) | rights("", ("pods",), ("list",)),
     "ClusterRole/appfn-view": rights("appfn.dev", OWN[:3], LOOK),
     "ClusterRole/appfn-edit": rights("appfn.dev", OWN[:3], ("create", "update", "patch", "delete", "deletecollection")),
     "ClusterRole/appfn-runtime-viewer": rights("appfn.dev", ("runtimes",), LOOK),
@@ -86,9 +88,12 @@ def test_no_secret_can_be_read_in_a_namespace_that_is_no_project(
     assert not {resource for _, resource, _ in cluster_wide} & {"secrets", "configmaps", "pods/log", "pods/exec"}
 
 
-def test_in_the_system_namespace_only_the_named_secret_and_lease_can_be_read(roles: dict[str, Json]) -> None:
+def test_in_the_system_namespace_only_the_named_secret_and_lease_can_be_read_besides_pods(
+    roles: dict[str, Json],
+) -> None:
     for role, allowed in (("Role/appfn-shim", "appfn-keys"), ("Role/appfn-operator", "appfn-operator")):
-        named = [rule for rule in roles[role]["rules"] if rule["verbs"] != ["create"]]
+        rules = [rule for rule in roles[role]["rules"] if rule["resources"] != ["pods"]]
+        named = [rule for rule in rules if rule["verbs"] != ["create"]]
 
         assert [rule["resourceNames"] for rule in named] == [[allowed]]
 

@@ -72,6 +72,7 @@ def callee(name: str, **spec: Any) -> Callee:
         runtime=runtime(),
         deployment=ready_deployment(f"{name}-v1"),
         artifacts={},
+        constants={},
     )
 
 

@@ -12,6 +12,8 @@ from appfn.api.runtime import Architecture, Runtime
 from appfn.core.manifests.meta import child_labels, owner_reference
 from appfn.core.manifests.runtime_pod import AgentSettings, RuntimePodTemplate, pod_spec, template_digest
 
+LABELS = {names.MANAGED_BY: names.MANAGER, names.LABEL_COMPONENT: names.COMPONENT_POOL}
+"""By these a Deployment is known to be a pool of ours."""
 _POD_TEMPLATE_HASH = "pod-template-hash"
 """By this label, and the selector, a ReplicaSet knows its pods."""
 _PROGRESS_SECONDS = 300
