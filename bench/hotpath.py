@@ -14,7 +14,6 @@ import base64
 import contextlib
 import json
 import multiprocessing
-import os
 import statistics
 import sys
 import tempfile
