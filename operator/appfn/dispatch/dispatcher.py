@@ -204,8 +204,11 @@ class Dispatcher:
         if self._closing:
             return
         self._targets = targets
+        called = {key.function_uid for key in self._groups}
         wanted: set[_GroupKey] = set()
         for uid, target in targets.items():
+            if uid not in called and not target.function.spec.scaling.min_replicas:
+                continue  # as most of thousands
             key = _GroupKey(uid, target.deployment_uid)
             wanted.add(key)
             if target.function.spec.scaling.min_replicas:

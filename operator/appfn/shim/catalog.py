@@ -7,7 +7,7 @@ call that started keeps the function it started with.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,6 +138,9 @@ class Catalog:
         self._functions: Mapping[Key, Function] = {}
         self._deployments: Mapping[Key, Deployment] = {}
         self._runtimes: Mapping[Key, Runtime] = {}
+        self._callees: dict[Key, Callee] = {}
+        self._stale: set[Key] = set()
+        """Functions whose entry in `_callees` may not be true any more."""
 
     @classmethod
     @asynccontextmanager
@@ -161,8 +164,8 @@ class Catalog:
         for namespace in namespaces.items().values():
             self._on_namespace(WatchEventType.SET, namespace)
         stack.callback(namespaces.subscribe(lambda event: self._on_namespace(event.type, event.body)))
-        typed_runtimes = _Typed(Runtime, runtimes, changed=self._on_change, gone=_nobody_asks)
-        typed_deployments = _Typed(Deployment, deployments, changed=self._on_change, gone=_nobody_asks)
+        typed_runtimes = _Typed(Runtime, runtimes, changed=self._on_runtime, gone=_nobody_asks)
+        typed_deployments = _Typed(Deployment, deployments, changed=self._on_deployment, gone=_nobody_asks)
         typed_functions = _Typed(Function, functions, changed=self._on_function, gone=self._on_function_gone)
         for typed in (typed_runtimes, typed_deployments, typed_functions):
             stack.callback(typed.close)
@@ -273,16 +276,28 @@ class Catalog:
                 self._found[project.namespace, function_id] = found
                 return found
 
-    def callees(self) -> Iterator[Callee]:
-        """Return every function that can be called now."""
-        for key in list(self._functions):
-            function, project = self.named(*key), self.project_of(key.namespace)
-            if function is None or project is None:
-                continue
-            try:
-                yield self.callee(project, function)
-            except AppwriteError:
-                continue
+    def callees(self) -> Collection[Callee]:
+        """Return every function that can be called now; one that has not changed is the same object as before.
+
+        Asked at every change of the cluster, so it costs what has changed, not what there is.
+        """
+        for key in self._stale:
+            callee = self._callable(key)
+            if callee is None:
+                self._callees.pop(key, None)
+            else:
+                self._callees[key] = callee
+        self._stale.clear()
+        return self._callees.values()
+
+    def _callable(self, key: Key) -> Callee | None:
+        function, project = self.named(*key), self.project_of(key.namespace)
+        if function is None or project is None:
+            return None
+        try:
+            return self.callee(project, function)
+        except AppwriteError:
+            return None
 
     def capacities(self) -> dict[str, int]:
         """Return how many calls each function can run at once, by function uid."""
@@ -306,17 +321,28 @@ class Catalog:
         for listener in self._gone_listeners:
             listener(uid)
 
-    def _on_change(self, _key: Key, _before: object, _after: object) -> None:
+    def _on_change(self) -> None:
         self._found.clear()
         self._change.set()
         self._change = asyncio.Event()
+
+    def _on_runtime(self, key: Key, _before: object, _after: object) -> None:
+        self._stale.update(at for at, function in self._functions.items() if function.spec.runtime == key.name)
+        self._on_change()
+
+    def _on_deployment(self, key: Key, before: Deployment | None, after: Deployment | None) -> None:
+        for deployment in (before, after):
+            if deployment is not None:
+                self._stale.add(Key(key.namespace, deployment.spec.function_ref.name))
+        self._on_change()
 
     def _on_function(self, key: Key, before: Function | None, after: Function | None) -> None:
         if before is not None:
             self._unindex(key, before)
         if after is not None:
             self._by_id[key.namespace, after.appwrite_id].add(key)
-        self._on_change(key, before, after)
+        self._stale.add(key)
+        self._on_change()
 
     def _unindex(self, key: Key, function: Function) -> None:
         keys = self._by_id[key.namespace, function.appwrite_id]
@@ -337,7 +363,8 @@ class Catalog:
             self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
                 _logger.warning("project id taken twice: the oldest namespace has it", extra={"project": project_id})
-        self._on_change(Key("", name), None, None)
+        self._stale.update(self._functions)  # rare; and the project that has an id may be another one now
+        self._on_change()
 
     def _settle_owner(self, project_id: str) -> None:
         """Give a project to the oldest namespace with its id: a latecomer can't take it over."""

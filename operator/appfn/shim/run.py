@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import TypeVar
 
 import uvloop
@@ -53,7 +54,8 @@ async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with client.connect(None) as cluster:
+    kubeconfig = Path(config.common.kubeconfig) if config.common.kubeconfig else None
+    async with client.connect(kubeconfig) as cluster:
         surroundings = Surroundings(config=config, cluster=cluster, make_invoker=make_dispatcher)
         await serve(surroundings, stop)
 
