@@ -60,8 +60,7 @@ async def succeed(operator: Operator, job: str = JOB_NAME) -> None:
     report = {"artifact": {"digest": DIGEST, "size": 3}, "log": {"digest": LOG, "size": 3}, "sourceDigest": DIGEST}
     status = {
         "phase": "Succeeded",
-        "initContainerStatuses": [ended("fetch"), ended("build")],
-        "containerStatuses": [ended("upload", message=report)],
+        "containerStatuses": [ended("agent", message=report), ended("build")],
     }
     await operator.pod_status(await pod_of(operator, job), status)
 
@@ -71,8 +70,7 @@ async def fail(operator: Operator, job: str = JOB_NAME) -> None:
     report = {"artifact": None, "log": {"digest": LOG, "size": 3}, "reason": "BuildFailed", "message": "npm: no such"}
     status = {
         "phase": "Failed",
-        "initContainerStatuses": [ended("fetch"), ended("build")],
-        "containerStatuses": [ended("upload", code=1, message=report)],
+        "containerStatuses": [ended("agent", code=1, message=report), ended("build")],
     }
     await operator.pod_status(await pod_of(operator, job), status)
 
@@ -134,8 +132,8 @@ async def test_the_same_source_is_not_built_again(operator: Operator, runtime: s
 async def test_a_running_pod_shows_as_building(operator: Operator, runtime: str) -> None:
     await arrange(operator, runtime)
     await build(operator)
-    running = container("fetch", running={"startedAt": "2026-03-01T12:00:00Z"})
-    await operator.pod_status(await pod_of(operator), {"phase": "Pending", "initContainerStatuses": [running]})
+    running = container("agent", running={"startedAt": "2026-03-01T12:00:00Z"})
+    await operator.pod_status(await pod_of(operator), {"phase": "Running", "containerStatuses": [running]})
 
     status = await build(operator)
 
@@ -217,8 +215,8 @@ async def test_an_image_that_cannot_be_pulled_fails_after_a_minute_and_its_job_g
 ) -> None:
     await arrange(operator, runtime)
     await build(operator)
-    pull = container("fetch", waiting={"reason": "ImagePullBackOff", "message": "manifest unknown"})
-    await operator.pod_status(await pod_of(operator), {"phase": "Pending", "initContainerStatuses": [pull]})
+    pull = container("build", waiting={"reason": "ImagePullBackOff", "message": "manifest unknown"})
+    await operator.pod_status(await pod_of(operator), {"phase": "Pending", "containerStatuses": [pull]})
 
     waiting = await build(operator)
     operator.clock.ahead = timedelta(seconds=62)
