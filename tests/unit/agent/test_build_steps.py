@@ -313,7 +313,7 @@ def test_store_that_refuses_the_artifact_is_reported(build: Build) -> None:
 
 def secret_outside(build: Build) -> Path:
     secret = build.layout.root.parent / "secret"
-    secret.write_text("the upload container's token")
+    secret.write_text("the agent's token")
     return secret
 
 
