@@ -64,6 +64,8 @@ class ShimConfig:
 
     replica: str = _env("POD_NAME", "shim")
     """Name of this replica, stable over a restart; runtime pods carry it as a label."""
+    pod_ip: str = _env("POD_IP", "")
+    """Address at which runtime pods reach this very process; empty: they announce themselves at `shim_url`."""
     operator_user: str = _env("OPERATOR_USER", "system:serviceaccount:appfn-system:appfn-operator")
     """Username of the operator in TokenReviews."""
     host: str = _env("HOST", "0.0.0.0")  # noqa: S104 - a pod is reached by its own address

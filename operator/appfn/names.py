@@ -24,22 +24,30 @@ LABEL_ARCHITECTURE = f"{GROUP}/architecture"
 LABEL_SHIM = f"{GROUP}/shim"
 """On a runtime Pod: the shim replica that owns it."""
 LABEL_POOL = f"{GROUP}/pool"
+"""On a runtime Pod that nobody has claimed: the pool it waits in."""
 LABEL_MIRRORED = f"{GROUP}/mirrored"
 """On an Execution: it shows a call made over HTTP and is never submitted."""
 LABEL_API_KEY = f"{GROUP}/api-key"
 
 COMPONENT_BUILD = "build"
+COMPONENT_POOL = "pool"
+"""Of the apps/v1 Deployment of a pool; its pods are of COMPONENT_RUNTIME, as all that run code."""
 COMPONENT_RUNTIME = "runtime"
 COMPONENT_SCHEDULE = "schedule"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On a Deployment: any new value builds a failed deployment again."""
+ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
+"""On a Namespace, a Runtime's name behind it: the size of that Runtime's pools there, instead of the Runtime's own."""
+ANNOTATION_TEMPLATE = f"{GROUP}/template"
+"""On a pod of a pool: digest of what it offers, to tell it from one made before its Runtime was changed."""
 
 FIELD_MANAGER_FUNCTION = "appfn-function"
 FIELD_MANAGER_DEPLOYMENT = "appfn-deployment"
 FIELD_MANAGER_EXECUTION = "appfn-execution"
 FIELD_MANAGER_RUNTIME = "appfn-runtime"
 FIELD_MANAGER_HISTORY = "appfn-history"
+FIELD_MANAGER_POOL = "appfn-pool"
 FIELD_MANAGER_OPERATOR = "appfn-operator"
 FIELD_MANAGER_SHIM = "appfn-shim"
 
@@ -48,7 +56,7 @@ SERVICE_ACCOUNT_BUILD = "appfn-build"
 SERVICE_ACCOUNT_TRIGGER = "appfn-trigger"
 """In a project: identity of the pods of schedules, without any right in the cluster."""
 SERVICE_ACCOUNT_RUNTIME = "appfn-runtime"
-"""In a project: what runtime pods run as; its token is never mounted."""
+"""In a project: what runtime pods run as; their agents prove by its token who they are. No right in the cluster."""
 CONFIG_MAP_BUILD_ENV = "appfn-build-env"
 """In a project, optional: environment of build commands (package mirrors, proxies)."""
 CONFIG_MAP_BUILD_CA = "appfn-build-ca"
@@ -102,6 +110,11 @@ def cron_job(function: str) -> str:
 def runtime_pod(deployment: str, suffix: str) -> str:
     """Name of a pod made for one deployment; `suffix` is random."""
     return child_name(deployment, suffix)
+
+
+def pool(runtime: str, architecture: str) -> str:
+    """Name of the pool of a Runtime: 40 characters at most, as Kubernetes adds 17 for its pods."""
+    return child_name("appfn-pool", resource_name(runtime), architecture, limit=40)
 
 
 def mirrored_execution(function: str, execution_id: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from appfn.agent.start_signal import Start, as_document, make_fifo, send
+from appfn.agent.start_signal import Start, StartSignal, as_document, make_fifo
 from support.polling import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ class Waiting:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         start = Start(entrypoint=program.entrypoint, key=KEY, environment=program.environment)
-        send(self.folder / "start", as_document(start, code=code), deadline=time.monotonic() + 10)
+        StartSignal(self.folder / "start").send(as_document(start, code=code), deadline=time.monotonic() + 10)
 
     def container_log(self) -> str:
         """Return what the process wrote outside of executions."""

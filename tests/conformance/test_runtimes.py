@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import aiohttp
 import pytest
 
 from conformance.cases import ABSENT, ANYTHING, CASES, DOCS, ECHO, NODE, PYTHON, Case, programs
-from conformance.runtimes import Language, LocalRuntime, Program
+from conformance.runtimes import KEY, Language, LocalRuntime, Program
 from support.polling import eventually
 
 
@@ -292,6 +293,47 @@ def main(req, res):
 
         assert (await call).envelope["response"] == "finished"
         assert waiting.process.wait(timeout=5) == 0
+
+
+async def test_a_dispatcher_that_takes_over_is_told_what_runs_though_its_caller_is_gone(
+    runtime: LocalRuntime, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    sample = programs(
+        node=f"""const fs = require('fs');
+module.exports = async (req, res) => {{
+  while (!fs.existsSync('{go}')) await new Promise((done) => setTimeout(done, 5));
+  res.send('finished');
+}};""",
+        python=f"""import pathlib, time
+def main(req, res):
+    while not pathlib.Path('{go}').exists():
+        time.sleep(0.005)
+    return res.send('finished')
+""",
+    )
+
+    async def running(key: str = KEY) -> int | None:
+        url = f"{waiting.endpoint.url}appfn/running"
+        async with waiting.endpoint.session.get(url, headers={"x-internal-challenge": key}) as response:
+            answer = await response.json()
+            return answer["running"] if response.status == 200 else None
+
+    async with runtime.waiting() as waiting:
+        waiting.load(sample[runtime.language])
+        assert await running() == 0
+        call = asyncio.create_task(waiting.endpoint.call())
+        await eventually(lambda: is_(running, 1))
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert await running() == 1
+        assert await running("wrong") is None
+        go.touch()
+        await eventually(lambda: is_(running, 0))
+
+
+async def is_(ask: Callable[[], Awaitable[int | None]], number: int) -> bool:
+    return await ask() == number
 
 
 async def exists(path: Path) -> bool:

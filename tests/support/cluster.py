@@ -114,9 +114,12 @@ async def service_account(cluster: KubeCluster, key: Key, *, rules: list[Json]) 
     return await token_of(cluster, key)
 
 
-async def token_of(cluster: KubeCluster, key: Key, *, audience: str = "") -> str:
-    """Return a token of a ServiceAccount, for the API server where no audience is named."""
-    spec = {"audiences": [audience]} if audience else {}
+async def token_of(cluster: KubeCluster, key: Key, *, audience: str = "", pod: Json | None = None) -> str:
+    """Return a token of a ServiceAccount, for the API server where no audience is named; bound to a pod, if given."""
+    spec: Json = {"audiences": [audience]} if audience else {}
+    if pod is not None:
+        metadata = pod["metadata"]
+        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
     kind = Kind(group="", version="v1", plural=f"serviceaccounts/{key.name}/token", name="TokenRequest")
     path = f"/api/v1/namespaces/{key.namespace}/{kind.plural}"
     answer = await cluster._rest.json("POST", path, body={"spec": spec})  # the one subresource appfn itself never uses

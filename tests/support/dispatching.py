@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from appfn import names
 from appfn.api.function import Function
-from appfn.api.kinds import DEPLOYMENT, POD
+from appfn.api.kinds import DEPLOYMENT, POD, POOL
 from appfn.api.runtime import Architecture, Runtime
 from appfn.config import ShimConfig
+from appfn.core.manifests.pool import PoolSettings, pool_deployment
 from appfn.core.records import Invocation, Outcome
-from appfn.dispatch.dispatcher import Dispatcher, PodCluster, Target
+from appfn.dispatch.dispatcher import Dispatcher, Place, PodCluster, Target
+from appfn.dispatch.podstatus import is_ready
 from appfn.kube.client import KubeCluster
 from support.fake_node import FakeNode, FakePod
 from support.polling import eventually
@@ -143,6 +146,30 @@ class Project:
         """Return the runtime with these fields of its spec changed."""
         return self.runtime.model_copy(update={"spec": self.runtime.spec.model_copy(update=spec)})
 
+    async def pool(self, size: int) -> list[FakePod]:
+        """Make a pool of the runtime, as the operator does; return its pods once they are free to be claimed."""
+        settings = PoolSettings(
+            namespace=self.namespace,
+            architecture=Architecture.AMD64,
+            size=size,
+            agent_image="appfn/appfn:0.1.0",
+            announce_url="http://shim.test",
+        )
+        manifest = pool_deployment(self.runtime, settings)
+        del manifest["metadata"]["ownerReferences"]  # the Runtime is no object of this API server
+        await self.cluster.apply(POOL, manifest, manager="tests")
+        return await self.free(size)
+
+    async def free(self, number: int) -> list[FakePod]:
+        """Return the pods of pools that are Ready once there are so many."""
+
+        async def probe() -> list[FakePod] | None:
+            bodies = await self.cluster.list(POD, namespace=self.namespace, labels=names.LABEL_POOL)
+            ready = [self.node.pods[body["metadata"]["name"]] for body in bodies if is_ready(body)]
+            return ready if len(ready) == number else None
+
+        return await eventually(probe, within=20)
+
     async def delete(self, pod: FakePod) -> None:
         """Delete a pod as a person would."""
         await self.cluster.delete(POD, pod.key)
@@ -186,7 +213,7 @@ class Project:
             artifacts=Artifacts(),
             master_key=b"master",
             config=config,
-            image="appfn/appfn:0.1.0",
+            place=Place(namespace="appfn-system", image="appfn/appfn:0.1.0", announce_url="http://shim.test"),
         )
         async with dispatcher:
             self.dispatcher = dispatcher

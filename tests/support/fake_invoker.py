@@ -47,10 +47,16 @@ class FakeInvoker:
         self.room = room
         self.waiting_for_pod: asyncio.Event | None = None
         """Where set, calls wait for it before they start, as they would for a pod."""
+        self.unserved: list[Outcome] = []
+        """Outcomes of the next calls, which no pod takes."""
         self.started: list[str] = []
         self.invocations: list[Invocation] = []
         self.targets: Mapping[str, Target] = {}
         self.drained = False
+        self.announced: dict[tuple[str, str], str] = {}
+        """Addresses of pods, by namespace and name."""
+        self.loaded: dict[str, int] = {}
+        """Loaded pods of deployments, by uid; others have one."""
         self._accepted = 0
 
     @asynccontextmanager
@@ -77,6 +83,8 @@ class FakeInvoker:
         try:
             if self.waiting_for_pod is not None:
                 await self.waiting_for_pod.wait()
+            if self.unserved:
+                return self.unserved.pop(0)
             if on_start is not None:
                 await on_start()
             self.started.append(invocation.execution_id)
@@ -88,6 +96,16 @@ class FakeInvoker:
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Remember the targets."""
         self.targets = dict(targets)
+
+    def announce(self, namespace: str, pod: str, *, address: str) -> str:
+        """Remember."""
+        self.announced[namespace, pod] = address
+        return "hash"
+
+    def ready(self, function_uid: str, deployment_uid: str) -> int:
+        """Return `loaded`."""
+        assert function_uid
+        return self.loaded.get(deployment_uid, 1)
 
     def replicas(self, function_uid: str) -> Replicas:
         """Return two for every function that is wanted."""

@@ -1,7 +1,8 @@
 """A node without containers: gives pods of a real API server an address and plays what would run in them.
 
 Every runtime pod of a namespace gets a loopback address of its own where an agent and a runtime server listen. What the
-runtime answers is up to the test: `node.function`. A deleted pod's servers end at once, connections included.
+runtime answers is up to the test: `node.function`. A deleted pod's servers end at once, connections included. As the
+real one, an agent takes one load; those of a pool's pods believe any token, as nobody has told them theirs.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ class FakePod:
     def environment(self, name: str) -> str:
         """Return a variable of the agent's container."""
         variables = self.body["spec"]["initContainers"][0]["env"]
-        return next(str(item["value"]) for item in variables if item["name"] == name)
+        return next((str(item["value"]) for item in variables if item["name"] == name), "")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,8 +105,8 @@ async def loaded(_: FakePod) -> web.Response:
 
 
 def running(pod: FakePod) -> Json | None:
-    """Be up at once."""
-    return {"phase": "Running", "podIP": pod.address}
+    """Be up at once, free to be loaded."""
+    return {"phase": "Running", "podIP": pod.address, "conditions": [{"type": "Ready", "status": "True"}]}
 
 
 class FakeNode:
@@ -122,6 +123,8 @@ class FakeNode:
         self.agent: Agent = loaded
         self.status: Callable[[FakePod], Json | None] = running
         """The status a new pod gets; None: none, and nothing listens."""
+        self.tells_running = True
+        """Whether runtimes tell how many calls they run, as appfn's own do."""
         self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         """Events for functions to wait on, by a name of the test's choice."""
 
@@ -200,8 +203,17 @@ class FakeNode:
         async def load(request: web.Request) -> web.StreamResponse:
             return await self._load(pod, request)
 
+        async def state(_: web.Request) -> web.StreamResponse:
+            return await self._state(pod)
+
+        async def count(_: web.Request) -> web.StreamResponse:
+            return web.json_response({"running": pod.running})
+
         runtime.router.add_post("/", call)
         agent.router.add_post("/load", load)
+        agent.router.add_get("/state", state)
+        if self.tells_running:
+            runtime.router.add_get("/appfn/running", count)
         for application, port in ((runtime, RUNTIME_PORT), (agent, AGENT_PORT)):
             runner = web.AppRunner(
                 application, handle_signals=False, access_log=None, shutdown_timeout=0.01, max_field_size=65_536
@@ -212,12 +224,19 @@ class FakeNode:
 
     async def _load(self, pod: FakePod, request: web.Request) -> web.StreamResponse:
         token = request.headers["Authorization"].removeprefix("Bearer ")
-        if hashlib.sha256(token.encode()).hexdigest() != pod.environment("APPFN_LOAD_TOKEN_SHA256"):
+        expected = pod.environment("APPFN_LOAD_TOKEN_SHA256")
+        if expected and hashlib.sha256(token.encode()).hexdigest() != expected:
             return web.json_response({}, status=401)
+        if pod.loads:
+            return web.json_response({"reason": "AlreadyLoaded"}, status=409)
         order = json.loads(base64.urlsafe_b64decode("".join(request.headers.getall("X-Appfn-Load"))))
-        pod.tarballs.append(await request.read())
         pod.loads.append(order)
+        pod.tarballs.append(await request.read())
         return await self.agent(pod)
+
+    async def _state(self, pod: FakePod) -> web.StreamResponse:
+        digest = pod.loads[-1]["digest"] if pod.loads else ""
+        return web.json_response({"loaded": bool(pod.loads), "digest": digest})
 
     async def _call(self, pod: FakePod, request: web.Request) -> web.StreamResponse:
         pod.transports.add(_transport(request))

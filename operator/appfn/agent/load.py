@@ -19,10 +19,12 @@ from appfn.agent.archive import ARTIFACT_LIMITS, extract
 from appfn.agent.build_settings import LoadMode
 from appfn.agent.failure import AgentError, ArchiveError, Reason
 from appfn.agent.layout import Layout
-from appfn.agent.start_signal import POLL_SECONDS, NobodyListensError, Start, as_document, as_shell, send
+from appfn.agent.start_signal import NobodyListensError, Start, StartSignal, as_document, as_shell
 from appfn.agent.tar_stream import CHUNK, Readable
 
 CONNECT_SECONDS = 1.0
+POLL_SECONDS = 0.005
+"""Between two looks whether a server that was just executed listens: a port sends no event."""
 
 
 class AlreadyLoadedError(Exception):
@@ -68,9 +70,17 @@ class LoadSettings:
 class Loader:
     """The state of the pod; safe to call from many threads."""
 
-    def __init__(self, layout: Layout, settings: LoadSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        settings: LoadSettings,
+        signal: StartSignal,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._layout = layout
         self._settings = settings
+        self._signal = signal
         self._clock = clock
         self._lock = threading.Lock()
         self.digest = ""
@@ -83,6 +93,11 @@ class Loader:
     def free(self) -> bool:
         """Tell whether a load could be taken now."""
         return self._state is _State.EMPTY
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether a load would start the runtime at once, or has."""
+        return self.loaded or self._signal.awaited
 
     @property
     def loaded(self) -> bool:
@@ -151,7 +166,7 @@ class Loader:
     def _boot(self, signal: bytes) -> None:
         deadline = self._clock() + self._settings.boot_seconds
         try:
-            send(self._layout.start, signal, deadline=deadline, clock=self._clock)
+            self._signal.send(signal, deadline=deadline, clock=self._clock)
         except NobodyListensError as error:
             raise BootError(str(error)) from error
         while not _accepts(self._settings.runtime_address):

@@ -2,7 +2,7 @@
 
 A thread per connection; connections are few and only the shim may open them (NetworkPolicy), but user code shares the
 pod's loopback address, so every call is authenticated by a token that user code can't read: the agent itself knows
-only its hash.
+only its hash. A pod made for one function is born with the hash, a pod of a pool is told it by the shim.
 """
 
 import base64
@@ -15,24 +15,55 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from appfn.agent.announce import Announcement
 from appfn.agent.archive import ARTIFACT_LIMITS
 from appfn.agent.build_settings import LoadMode
 from appfn.agent.failure import AgentError, ArchiveError
 from appfn.agent.layout import Layout
 from appfn.agent.load import AlreadyLoadedError, BootError, Load, Loader, LoadSettings
-from appfn.agent.start_signal import Start, make_fifo
+from appfn.agent.start_signal import Start, StartSignal, make_fifo
 
 IDLE_SECONDS = 30.0
 """A peer that sends nothing for so long is dropped; a load that stalls makes the pod free again."""
 LINGER_SECONDS = 2.0
 HEADER = "X-Appfn-Load"
 ALREADY_LOADED = "this pod has been given its code already"
+ARM_SECONDS = 5.0
+"""How long a load waits for the hash of its token: the shim may be faster here than its own answer to us."""
+
+
+class Lock:
+    """What a load's token is checked against."""
+
+    def __init__(self, sha256: str = "") -> None:
+        """`sha256`: hex digest of the token; empty while it is not known."""
+        self._sha256 = sha256
+        self._armed = threading.Event()
+        if sha256:
+            self._armed.set()
+
+    @property
+    def armed(self) -> bool:
+        """Tell whether there is a token that opens it."""
+        return self._armed.is_set()
+
+    def arm(self, sha256: str) -> None:
+        """Learn the digest; the first one stands."""
+        if not self.armed:
+            self._sha256 = sha256
+            self._armed.set()
+
+    def opens(self, token: str) -> bool:
+        """Tell, in constant time, whether this is the token; wait a little where it is not known yet."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+        return self._armed.wait(ARM_SECONDS) and hmac.compare_digest(digest, self._sha256)
 
 
 class AgentServer(ThreadingHTTPServer):
@@ -41,10 +72,10 @@ class AgentServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], *, loader: Loader, token_sha256: str) -> None:
+    def __init__(self, address: tuple[str, int], *, loader: Loader, lock: Lock) -> None:
         super().__init__(address, _Handler)
         self.loader = loader
-        self.token_sha256 = token_sha256
+        self.lock = lock
 
     def server_bind(self) -> None:
         """Bind without the reverse look-up of the base class, which may wait for DNS."""
@@ -71,6 +102,13 @@ class _Handler(BaseHTTPRequestHandler):
         match self.path:
             case "/healthz":
                 self._answer(HTTPStatus.OK, {"status": "ok"})
+            case "/readyz" if self.server.lock.armed and self.server.loader.ready:
+                self._answer(HTTPStatus.OK, {"status": "ready"})
+            case "/readyz":
+                self._answer(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    {"status": "the runtime does not wait for code yet, or the shim has not answered"},
+                )
             case "/state" if self._authenticated():
                 self._answer(HTTPStatus.OK, {"loaded": self.server.loader.loaded, "digest": self.server.loader.digest})
             case "/state":
@@ -119,8 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _authenticated(self) -> bool:
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
-        return scheme.lower() == "bearer" and hmac.compare_digest(digest, self.server.token_sha256)
+        return scheme.lower() == "bearer" and self.server.lock.opens(token.strip())
 
     def _load(self) -> Load:
         """Parse the load's description; long ones come in several headers of the same name, in order.
@@ -194,8 +231,11 @@ def run(environ: Mapping[str, str]) -> int:
         runtime_address=("127.0.0.1", int(environ.get("APPFN_RUNTIME_PORT", "3000"))),
     )
     address = ("0.0.0.0", int(environ.get("APPFN_AGENT_PORT", "3001")))  # noqa: S104 - pods are reached by their address
-    server = AgentServer(address, loader=Loader(layout, settings), token_sha256=environ["APPFN_LOAD_TOKEN_SHA256"])
+    start, lock = StartSignal(layout.start), Lock(environ.get("APPFN_LOAD_TOKEN_SHA256", ""))
+    server = AgentServer(address, loader=Loader(layout, settings, start), lock=lock)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # the first process of a container ignores it otherwise
     shutil.rmtree(layout.incoming, ignore_errors=True)
+    if (announcement := Announcement.read(environ)) is not None:  # last: the shim loads as soon as it hears of us
+        announcement.start(start, lock.arm)
     server.serve_forever()
     return 0

@@ -1,18 +1,17 @@
 """The start signal: what a waiting runtime reads from its FIFO, once, to begin with the user's code."""
 
 import contextlib
-import errno
 import json
 import os
 import re
 import select
 import stat
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-POLL_SECONDS = 0.005
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -71,33 +70,50 @@ def make_fifo(path: Path, *, mode: int = 0o644) -> None:
         path.chmod(mode)
 
 
-def send(path: Path, signal: bytes, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
-    """Write the signal when somebody reads.
+class StartSignal:
+    """The agent's end of the FIFO: open from the moment on at which the runtime opens its own, until it is used.
 
-    Raises:
-        NobodyListensError: nobody did before `deadline` (of `clock`).
+    Opening blocks until somebody reads, in a thread of its own; so a runtime that is ready to be started is an event,
+    and nobody polls. A runtime that is restarted before its start reads from the same FIFO.
     """
-    descriptor = _open(path, deadline, clock)
-    try:
-        rest = memoryview(signal)
-        while rest:
-            _, writable, _ = select.select([], [descriptor], [], max(0.0, deadline - clock()))
-            if not writable:
-                raise NobodyListensError("the runtime stopped reading its start signal")
-            rest = rest[os.write(descriptor, rest) :]
-    except BrokenPipeError as error:
-        raise NobodyListensError("the runtime ended while it was being started") from error
-    finally:
-        os.close(descriptor)
 
+    def __init__(self, path: Path) -> None:
+        """Begin to wait for the runtime."""
+        self._path = path
+        self._descriptor = -1
+        self._opened = threading.Event()
+        threading.Thread(target=self._open, name="start signal", daemon=True).start()
 
-def _open(path: Path, deadline: float, clock: Callable[[], float]) -> int:
-    while True:
-        try:
-            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-        if clock() > deadline:
+    @property
+    def awaited(self) -> bool:
+        """Tell whether a runtime has come to wait for its start."""
+        return self._opened.is_set()
+
+    def wait(self) -> None:
+        """Return when a runtime has come."""
+        self._opened.wait()
+
+    def send(self, signal: bytes, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write the signal when somebody reads; once.
+
+        Raises:
+            NobodyListensError: nobody did before `deadline` (of `clock`).
+        """
+        if not self._opened.wait(max(0.0, deadline - clock())):
             raise NobodyListensError("the runtime did not come to wait for its start signal")
-        time.sleep(POLL_SECONDS)
+        try:
+            rest = memoryview(signal)
+            while rest:
+                _, writable, _ = select.select([], [self._descriptor], [], max(0.0, deadline - clock()))
+                if not writable:
+                    raise NobodyListensError("the runtime stopped reading its start signal")
+                rest = rest[os.write(self._descriptor, rest) :]
+        except BrokenPipeError as error:
+            raise NobodyListensError("the runtime ended while it was being started") from error
+        finally:
+            os.close(self._descriptor)
+
+    def _open(self) -> None:
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        os.set_blocking(self._descriptor, False)
+        self._opened.set()

@@ -44,6 +44,8 @@ RUNTIME = _own("runtimes", "Runtime", namespaced=False)
 
 JOB = Kind(group="batch", version="v1", plural="jobs", name="Job")
 CRON_JOB = Kind(group="batch", version="v1", plural="cronjobs", name="CronJob")
+POOL = Kind(group="apps", version="v1", plural="deployments", name="Deployment")
+"""What keeps a pool of warm pods; not to be confused with DEPLOYMENT, which is a version of a function's code."""
 POD = Kind(group="", version="v1", plural="pods", name="Pod")
 SECRET = Kind(group="", version="v1", plural="secrets", name="Secret")
 CONFIG_MAP = Kind(group="", version="v1", plural="configmaps", name="ConfigMap")

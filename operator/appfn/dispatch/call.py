@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
-from appfn.api.execution import Failure
+from appfn.api.execution import Failure, PhaseTimes
 from appfn.core.records import Invocation, Outcome
 from appfn.dispatch import failures
 from appfn.dispatch.messages import Reply
@@ -24,6 +24,10 @@ class Ended:
     outcome: Outcome
     pod_usable: bool
     """False: what still happens in the pod is unknown, so it must take no more calls."""
+
+
+_Judgement: TypeAlias = tuple[Outcome, bool]
+"""An outcome without its time, and `Ended.pod_usable`."""
 
 
 class Call:
@@ -50,20 +54,20 @@ class Call:
         self._task = asyncio.current_task()
         began = now()
         try:
-            ended = await self._attempt()
+            outcome, pod_usable = await self._attempt()
         except NotSentError:
             return None
         seconds = now() - began
-        times = ended.outcome.times.model_copy(update={"run_ms": round(seconds * 1000)})
-        return replace(ended, outcome=replace(ended.outcome, duration=seconds, times=times))
+        outcome = replace(outcome, duration=seconds, times=PhaseTimes(run_ms=round(seconds * 1000)))
+        return Ended(outcome=outcome, pod_usable=pod_usable)
 
-    async def _attempt(self) -> Ended:
+    async def _attempt(self) -> _Judgement:
         try:
-            return await self._judged() if self._aborted is None else _unusable(failures.failed(self._aborted))
+            return await self._judged() if self._aborted is None else (failures.failed(self._aborted), False)
         except asyncio.CancelledError:
             if (failure := self._abortion()) is None:
                 raise
-            return _unusable(failures.failed(failure))
+            return failures.failed(failure), False
 
     def _abortion(self) -> Failure | None:
         """Return why the task was cancelled by `abort`, if it was."""
@@ -71,17 +75,17 @@ class Call:
             self._task.uncancel()
         return self._aborted
 
-    async def _judged(self) -> Ended:
+    async def _judged(self) -> _Judgement:
         try:
             reply = await self._exchange()
         except TimeoutError:
-            return _unusable(failures.timeout(self._invocation.timeout))
+            return failures.timeout(self._invocation.timeout), False
         except MalformedError as error:
-            return _unusable(failures.failed(failures.invalid_response(str(error))))
+            return failures.failed(failures.invalid_response(str(error))), False
         except LostError:
-            return _unusable(failures.failed(await self._obituary()))
+            return failures.failed(await self._obituary()), False
         # A runtime whose answer was cut off is still busy with it.
-        return Ended(outcome=v2.decode(reply), pod_usable=reply.complete)
+        return v2.decode(reply), reply.complete
 
     async def _exchange(self) -> Reply:
         request = v2.encode(self._invocation, key=self._pod.runtime_key)
@@ -93,7 +97,3 @@ class Call:
         await asyncio.wait({self._pod.ending}, timeout=_OBITUARY_SECONDS)
         why = self._pod.ending.result() if self._pod.ending.done() else "the connection broke"
         return failures.pod_lost(self._pod.key.name, why)
-
-
-def _unusable(outcome: Outcome) -> Ended:
-    return Ended(outcome=outcome, pod_usable=False)

@@ -13,50 +13,55 @@ limits per pod hold without asking anyone. `minReplicas` and `maxReplicas` are t
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from appfn.api.base import ObjectMeta
+from appfn import names
+from appfn.api.base import Json
 from appfn.api.execution import PhaseTimes
 from appfn.api.function import Function
-from appfn.api.runtime import Architecture, Runtime
+from appfn.api.kinds import POD, Key
+from appfn.api.runtime import Runtime
 from appfn.config import ShimConfig
+from appfn.core.manifests.meta import controller_uid, selector
 from appfn.core.records import Invocation, Outcome
 from appfn.dispatch import failures
+from appfn.dispatch.adoption import Adoption, AdoptionSettings, Home
 from appfn.dispatch.call import Call, Ended
+from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet, PodCluster
-from appfn.dispatch.group import Group, GroupServices, Slot, Standing
+from appfn.dispatch.group import Group, GroupServices, Standing
 from appfn.dispatch.launcher import ArtifactSource, Code, Launcher, LaunchSettings, Ports
 from appfn.dispatch.pod import milliseconds
 from appfn.dispatch.source import Source
 from appfn.dispatch.stats import Counters, Replicas
+from appfn.dispatch.target import Target, code_of
 from appfn.dispatch.tasks import Tasks, Work
-from appfn.dispatch.upstream import AiohttpUpstream
+from appfn.dispatch.tokens import load_token_hash
+from appfn.dispatch.waiting import Slot
 from appfn.errors import TransientError
 from appfn.kube.protocols import Watcher
 
-__all__ = ["ArtifactSource", "Counters", "Dispatcher", "PodCluster", "Ports", "Replicas", "Target"]
+__all__ = ["ArtifactSource", "Counters", "Dispatcher", "Place", "PodCluster", "Ports", "Replicas", "Target"]
 
 _TRIES: Final = 3
 """Pods that a call tries which take no connection."""
+_HANDOVER_SECONDS: Final = 5.0
+"""How long a deployment stays at least once another is to take over: calls to it may be on their way."""
+_SHIMS: Final = selector({"app.kubernetes.io/name": "appfn-shim"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What should be running of one function: its active deployment, ready to be loaded."""
+class Place:
+    """Where this replica of the shim is."""
 
-    function: Function
-    runtime: Runtime
-    deployment: str
-    """Resource name."""
-    deployment_uid: str
-    entrypoint: str
-    artifacts: Mapping[Architecture, str]
-    """Digest of the built artifact per architecture that is ready."""
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Environment of pods that are loaded ahead of a call; matters only with `minReplicas`."""
+    namespace: str
+    image: str
+    """appfn's own, which agents run."""
+    announce_url: str
+    """Where the agents of its pods announce themselves."""
 
 
 class _GroupKey(NamedTuple):
@@ -75,10 +80,10 @@ class Dispatcher:
         artifacts: ArtifactSource,
         master_key: bytes,
         config: ShimConfig,
-        image: str,
+        place: Place,
         ports: Ports | None = None,
     ) -> None:
-        """`image` is appfn's own (the agent's); `master_key` is what load tokens and runtime keys are derived from.
+        """`master_key` is what load tokens and runtime keys are derived from.
 
         Must be called within a running event loop.
         """
@@ -88,25 +93,46 @@ class Dispatcher:
         self._tasks: Final = Tasks()
         self._work: Final = Work()
         self._counters: Final = Counters()
-        self._upstream: Final = AiohttpUpstream()
-        self._fleet: Final = Fleet(cluster=cluster, watcher=watcher, replica=config.replica, tasks=self._tasks)
+        self._upstream: Final = HttpUpstream()
+        self._cluster: Final = cluster
+        self._namespace: Final = place.namespace
+        self._fleet: Final = Fleet(
+            cluster=cluster, watcher=watcher, replica=config.replica, tasks=self._tasks, replicas=self._replicas
+        )
         settings = LaunchSettings(
             replica=config.replica,
-            agent_image=image,
+            agent_image=place.image,
+            announce_url=place.announce_url,
             master_key=master_key,
             ports=self._ports,
             start_seconds=config.pod_start_seconds,
         )
-        launcher = Launcher(
+        self._launcher: Final = Launcher(
             settings=settings,
             cluster=cluster,
             fleet=self._fleet,
             upstream=self._upstream,
             artifacts=artifacts,
+            tasks=self._tasks,
             now=now,
         )
+        adoption = Adoption(
+            settings=AdoptionSettings(
+                replica=config.replica,
+                master_key=master_key,
+                agent_port=self._ports.agent,
+                runtime_port=self._ports.runtime,
+            ),
+            cluster=cluster,
+            fleet=self._fleet,
+            upstream=self._upstream,
+            tasks=self._tasks,
+            find_home=self._home,
+            now=now,
+        )
+        self._fleet.on_orphan = adoption.consider
         self._services: Final = GroupServices(
-            launcher=launcher,
+            launcher=self._launcher,
             fleet=self._fleet,
             tasks=self._tasks,
             counters=self._counters,
@@ -115,6 +141,9 @@ class Dispatcher:
             now=now,
         )
         self._groups: Final[dict[_GroupKey, Group]] = {}
+        self._targets: Mapping[str, Target] = {}
+        self._outgoing: Final[dict[_GroupKey, float]] = {}
+        """Deployments that serve on until their successors are loaded, and since when."""
         self._replaced: Final[set[Group]] = set()
         """Groups that finish their work under an outdated pod template."""
         self._closing = False
@@ -157,38 +186,40 @@ class Dispatcher:
         """
         if self._closing:
             raise TransientError("the dispatcher is shutting down", retry_after=1.0)
-        code = Code(
-            deployment=_owner(invocation.deployment, invocation.deployment_uid, invocation.namespace),
-            entrypoint=invocation.entrypoint,
-            artifacts=invocation.artifacts,
-            variables=invocation.variables,
-        )
         with self._work:
-            group = self._group(Source(function, runtime), code)
+            group = self._group(Source(function, runtime), code_of(invocation))
             return await self._invoke(group, invocation, on_start)
 
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Take the whole truth of what should run, by function uid; cheap, meant to be called at every change.
 
         `minReplicas` pods of each target are kept loaded. Pods of other deployments, of functions that are absent and
-        of outdated pod settings finish their calls and are deleted. Pods that an earlier process under this replica's
-        name has left in the targets' namespaces are deleted.
+        of outdated pod settings finish their calls and are deleted. Pods that nobody uses any more are adopted or
+        deleted, in all namespaces of the targets.
 
         Calls go to the deployment their invocation names, so a caller switches over by resolving to the new one. With
-        `minReplicas`, `ready` tells when that costs nobody a cold start.
+        `minReplicas`, `ready` tells when that costs nobody a cold start; until then, and a little longer for calls that
+        are on their way, the deployment before stays as it is.
         """
         if self._closing:
             return
+        self._targets = targets
         wanted: set[_GroupKey] = set()
         for uid, target in targets.items():
             key = _GroupKey(uid, target.deployment_uid)
             wanted.add(key)
+            if target.function.spec.scaling.min_replicas:
+                self._hand_over(key)
             if key in self._groups or target.function.spec.scaling.min_replicas:
-                group = self._group(Source(target.function, target.runtime), _target_code(target))
-                group.stand(Standing.TARGET)
-        for key in self._groups.keys() - wanted:
-            self._groups[key].stand(Standing.RETIRED)
-        self._fleet.survey(target.function.metadata.namespace for target in targets.values())
+                self._group(Source(target.function, target.runtime), target.code()).stand(Standing.TARGET)
+        self._retire(wanted)
+        self._fleet.survey({target.function.metadata.namespace for target in targets.values()})
+
+    def announce(self, namespace: str, pod: str, *, address: str) -> str:
+        """Take in that the agent of a pod listens at an IP address; return the hash of the token a load will bring."""
+        key = Key(namespace, pod)
+        self._fleet.announce(key, address)
+        return load_token_hash(self._launcher.load_token(key))
 
     def ready(self, function_uid: str, deployment_uid: str) -> int:
         """Return how many loaded pods a deployment has."""
@@ -282,6 +313,54 @@ class Dispatcher:
         self._groups[key] = Group(self._services, source=source, code=code, on_empty=self._forget)
         return self._groups[key]
 
+    def _hand_over(self, key: _GroupKey) -> None:
+        """Let the deployment that served before the one of `key` go on until that one is loaded."""
+        for other in [known for known in self._groups if known.function_uid == key.function_uid and known != key]:
+            if self._groups[other].replicas().ready:
+                self._outgoing.setdefault(other, self._now())
+        self._outgoing.pop(key, None)
+
+    def _retire(self, wanted: set[_GroupKey]) -> None:
+        """Let all groups go that are not wanted, those that are being succeeded in their time."""
+        for key in self._groups.keys() - wanted:
+            if self._succeeded(key):
+                self._outgoing.pop(key, None)
+                self._groups[key].stand(Standing.RETIRED)
+        for key in self._outgoing.keys() - self._groups.keys():
+            del self._outgoing[key]
+        if self._outgoing:
+            asyncio.get_running_loop().call_later(_HANDOVER_SECONDS, self._look_again)
+
+    def _succeeded(self, key: _GroupKey) -> bool:
+        since, target = self._outgoing.get(key), self._targets.get(key.function_uid)
+        if since is None or target is None:
+            return True
+        if self._now() - since < _HANDOVER_SECONDS:
+            return False
+        loaded = self.ready(key.function_uid, target.deployment_uid)
+        late = self._now() - since > self._services.wait_seconds
+        return late or loaded >= target.function.spec.scaling.min_replicas
+
+    def _look_again(self) -> None:
+        if not self._closing:
+            self._retire({_GroupKey(uid, target.deployment_uid) for uid, target in self._targets.items()})
+
+    def _home(self, pod: Json) -> Home | None:
+        """Return the pods of the deployment that a pod was made for, if that is still to run."""
+        deployment = controller_uid(pod)
+        name = (pod["metadata"].get("labels") or {}).get(names.LABEL_FUNCTION)
+        for target in self._targets.values():
+            metadata = target.function.metadata
+            if (metadata.namespace, metadata.name) == (pod["metadata"]["namespace"], name):
+                wanted = target.deployment_uid == deployment and not self._closing
+                return self._group(Source(target.function, target.runtime), target.code()) if wanted else None
+        return None
+
+    async def _replicas(self) -> frozenset[str]:
+        """Return the names of the shim's pods."""
+        bodies = await self._cluster.list(POD, namespace=self._namespace, labels=_SHIMS)
+        return frozenset(str(body["metadata"]["name"]) for body in bodies)
+
     def _forget(self, group: Group) -> None:
         self._replaced.discard(group)
         for key in [key for key, known in self._groups.items() if known is group]:
@@ -289,19 +368,6 @@ class Dispatcher:
 
     def _all_groups(self) -> list[Group]:
         return [*self._groups.values(), *self._replaced]
-
-
-def _owner(name: str, uid: str, namespace: str) -> ObjectMeta:
-    return ObjectMeta(name=name, uid=uid, namespace=namespace)
-
-
-def _target_code(target: Target) -> Code:
-    return Code(
-        deployment=_owner(target.deployment, target.deployment_uid, target.function.metadata.namespace),
-        entrypoint=target.entrypoint,
-        artifacts=target.artifacts,
-        variables=target.variables,
-    )
 
 
 def _placed(outcome: Outcome, slot: Slot) -> Outcome:

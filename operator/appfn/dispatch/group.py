@@ -6,33 +6,36 @@ change ends in `_step`: hand free slots to the queue, decide, act on the plan, s
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from appfn.api.execution import Failure, PhaseTimes
+from appfn import names
+from appfn.api.base import Json
+from appfn.api.execution import Failure
 from appfn.api.runtime import Architecture
+from appfn.core.manifests.runtime_pod import template_digest
 from appfn.dispatch import failures
 from appfn.dispatch.call import Call
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet
-from appfn.dispatch.launcher import Code, Launcher
+from appfn.dispatch.launcher import Code, Launcher, TakenError
 from appfn.dispatch.pod import PodState, RuntimePod
 from appfn.dispatch.scaling import Observed, Plan, PodView, decide
 from appfn.dispatch.source import Source
 from appfn.dispatch.stats import Counters, Replicas
 from appfn.dispatch.tasks import Tasks
-from appfn.errors import QueueFullError, TransientError
+from appfn.dispatch.trouble import Trouble
+from appfn.dispatch.waiting import Line, Slot, Waiter
+from appfn.errors import QueueFullError
 
 _log = logging.getLogger(__name__)
 
-_BACKOFF_SECONDS: Final = 1.0
-_MAX_BACKOFF_SECONDS: Final = 30.0
-_MAX_DOUBLINGS: Final = 6
 _RETRY_AFTER: Final = 1.0
 """Seconds a caller is told to wait when the queue is full."""
+_LOST_CLAIMS: Final = 3
+"""Claims lost in a row after which a pod is made: others may empty the pools faster than we hear of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,27 +51,6 @@ class GroupServices:
     """How long a call may wait for a pod."""
     now: Callable[[], float]
     """Monotonic seconds, those of the event loop."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """The right to run one call in a pod; must be given back by `Group.release`."""
-
-    pod: RuntimePod
-    cold: bool
-    """The call waited for a pod to be started."""
-    times: PhaseTimes
-    """Where the wait went."""
-
-
-class _Waiter:
-    """A call in the queue."""
-
-    __slots__ = ("answer", "since")
-
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.answer: asyncio.Future[Slot | Failure] = asyncio.get_running_loop().create_future()
 
 
 class Standing(StrEnum):
@@ -105,12 +87,9 @@ class Group:
         self._pods: dict[str, RuntimePod] = {}
         self._launches: dict[str, asyncio.Task[None]] = {}
         self._calls: dict[str, set[Call]] = {}
-        self._queue: OrderedDict[_Waiter, None] = OrderedDict()
-        self._failures = 0
-        """Tries in a row whose pods failed before they answered a call."""
-        self._failed_at = 0.0
-        self._not_before = 0.0
-        self._last_failure: Failure | None = None
+        self._queue: Final = Line()
+        self._trouble: Final = Trouble()
+        self._lost_claims = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def adopt(self, source: Source, code: Code) -> bool:
@@ -149,7 +128,7 @@ class Group:
         if len(self._queue) >= self._services.queue_limit and not again:
             message = f"{len(self._queue)} executions of function {self.template.function} are waiting already"
             raise QueueFullError(message, retry_after=_RETRY_AFTER)
-        return await self._wait(_Waiter(since), first=again)
+        return await self._wait(Waiter(since), first=again)
 
     def release(self, slot: Slot, *, pod_usable: bool, answered: bool) -> None:
         """Give a slot back. `answered`: the pod has answered a call."""
@@ -158,7 +137,9 @@ class Group:
         pod.idle_since = self._services.now()
         if answered:
             pod.served += 1
-            self._failures = 0
+            self._trouble.over()
+        if self._closed:
+            return  # what still runs in the pod may end; whoever comes after us asks it
         if not pod_usable or pod.state is PodState.DRAINING:
             self._discard(pod)
         self.step()
@@ -170,6 +151,28 @@ class Group:
     def detach(self, slot: Slot, call: Call) -> None:
         """Undo `attach`."""
         self._calls[slot.pod.key.name].discard(call)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds a call of the function may take."""
+        return self._source.function.spec.timeout
+
+    def fits(self, pod: Json, digest: str) -> bool:
+        """Tell whether a pod is one like those made now, with this deployment's artifact in it."""
+        metadata = pod["metadata"]
+        try:
+            architecture = Architecture(metadata["labels"][names.LABEL_ARCHITECTURE])
+            wanted = template_digest(self.template, architecture)
+        except (KeyError, ValueError):
+            return False
+        made = (metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE)
+        return made == wanted and digest == self._code.artifacts.get(architecture)
+
+    def take_in(self, pod: RuntimePod) -> None:
+        """Use a pod that is loaded, and that nobody used any more."""
+        self._know(pod)
+        pod.idle_since = self._services.now()
+        self.step()
 
     def replicas(self) -> Replicas:
         """Return what the group has now."""
@@ -191,16 +194,14 @@ class Group:
         for calls in self._calls.values():
             for call in list(calls):
                 call.abort(failure)
-        for waiter in list(self._queue):
-            if not waiter.answer.done():
-                waiter.answer.set_exception(TransientError("the dispatcher is shutting down", retry_after=1.0))
+        self._queue.close()
 
     def step(self) -> None:
         """Bring pods and queue in line with what is wanted."""
         if self._closed:
             return
         while self._queue and (free := self._free_pod()) is not None:
-            waiter, _ = self._queue.popitem(last=False)
+            waiter = self._queue.next()
             if not waiter.answer.done():
                 waiter.answer.set_result(self._grant(free, waiter.since))
         plan = decide(self._observed(), self._services.now())
@@ -208,10 +209,8 @@ class Group:
         if self._standing is Standing.RETIRED and not self._pods and not self._queue:
             self._on_empty(self)
 
-    async def _wait(self, waiter: _Waiter, *, first: bool) -> Slot:
-        self._queue[waiter] = None
-        if first:
-            self._queue.move_to_end(waiter, last=False)
+    async def _wait(self, waiter: Waiter, *, first: bool) -> Slot:
+        self._queue.join(waiter, first=first)
         self.step()
         left = waiter.since + self._services.wait_seconds - self._services.now()
         try:
@@ -229,14 +228,10 @@ class Group:
             raise NotServedError(answer)
         return answer
 
-    def _abandon(self, waiter: _Waiter) -> Slot | None:
+    def _abandon(self, waiter: Waiter) -> Slot | None:
         """Leave the queue; return the slot that was granted in the same moment, if one was."""
-        self._queue.pop(waiter, None)
-        answer = waiter.answer
-        if not answer.done() or answer.cancelled() or answer.exception() is not None:
-            return None
-        granted = answer.result()
-        return granted if isinstance(granted, Slot) else None
+        self._queue.leave(waiter)
+        return waiter.granted()
 
     def _grant(self, pod: RuntimePod, since: float) -> Slot:
         now = self._services.now()
@@ -263,8 +258,8 @@ class Group:
                 for name, pod in self._pods.items()
             ],
             retired=self._standing is Standing.RETIRED,
-            troubled=self._failures > 0,
-            not_before=self._not_before,
+            troubled=self._trouble.tries > 0,
+            not_before=self._trouble.not_before,
         )
 
     def _act(self, plan: Plan) -> None:
@@ -273,24 +268,29 @@ class Group:
         candidates = self._architectures()
         for _ in range(plan.start if candidates else 0):
             # A failure may be the architecture's: no node has it, or its image is missing.
-            self._start(candidates[self._failures % len(candidates)])
+            self._start(candidates[self._trouble.tries % len(candidates)])
         self._set_timer(plan.wake_at)
 
     def _architectures(self) -> list[Architecture]:
         return [each for each in self._code.artifacts if each in self.template.images]
 
     def _start(self, architecture: Architecture) -> None:
-        pod = self._services.launcher.draft(self.template, self._code, architecture)
-        name = pod.key.name
-        self._pods[name] = pod
-        self._services.counters.pods_created += 1
+        launcher = self._services.launcher
+        claimed = launcher.claim(self.template, architecture) if self._lost_claims < _LOST_CLAIMS else None
+        pod = claimed or launcher.draft(self.template, self._code, architecture)
+        self._know(pod)
+        self._launches[pod.key.name] = self._services.tasks.spawn(self._launch(pod), name=f"launch pod {pod.key}")
+
+    def _know(self, pod: RuntimePod) -> None:
+        self._pods[pod.key.name] = pod
         pod.ending.add_done_callback(lambda _: self._on_ended(pod))
         pod.vanished.add_done_callback(lambda _: self._on_vanished(pod))
-        self._launches[name] = self._services.tasks.spawn(self._launch(pod), name=f"launch pod {pod.key}")
 
     async def _launch(self, pod: RuntimePod) -> None:
         try:
             await self._services.launcher.launch(pod, self.template, self._code)
+        except TakenError as error:
+            self._on_claim_lost(pod, by_others=error.by_others)
         except NotServedError as error:
             self._on_launch_failed(pod, error.failure)
         except Exception:
@@ -298,27 +298,42 @@ class Group:
             self._on_launch_failed(pod, failures.pod_not_started("an internal error, see the shim's log"))
             raise
         else:
+            self._count(pod)
+            self._lost_claims = 0
             self.step()
         finally:
             self._launches.pop(pod.key.name, None)
 
+    def _count(self, pod: RuntimePod) -> None:
+        counters = self._services.counters
+        counters.pods_claimed += pod.exists
+        counters.pods_created += not pod.exists
+
+    def _on_claim_lost(self, pod: RuntimePod, *, by_others: bool) -> None:
+        """Go on without a pod that is not to be had; that is nobody's failure."""
+        if pod.exists:
+            self._services.counters.claims_lost += 1
+            self._lost_claims += 1
+        self._launches.pop(pod.key.name, None)
+        if by_others:
+            del self._pods[pod.key.name]
+            pod.advance(PodState.GONE)
+            self._services.fleet.release(pod)
+        else:
+            self._discard(pod)
+        self.step()
+
     def _on_launch_failed(self, pod: RuntimePod, failure: Failure) -> None:
         context = {"pod": str(pod.key), "function": self.template.function, "reason": failure.message}
         _log.warning("runtime pod did not start", extra=context)
+        self._count(pod)
         self._services.counters.pods_failed += 1
-        self._last_failure = failure
-        self._back_off(pod)
+        self._trouble.note(failure, created=pod.timeline.created, now=self._services.now())
         self._launches.pop(pod.key.name, None)
         self._discard(pod)
         if not any(other.state.starting or other.state is PodState.READY for other in self._pods.values()):
-            self._refuse(list(self._queue), failure)
+            self._queue.refuse_all(failure)
         self.step()
-
-    def _refuse(self, waiters: Iterable[_Waiter], failure: Failure) -> None:
-        for waiter in waiters:
-            del self._queue[waiter]
-            if not waiter.answer.done():
-                waiter.answer.set_result(failure)
 
     def _on_ended(self, pod: RuntimePod) -> None:
         """Deal with a pod that ended without being asked to; while it starts, its launch deals with it."""
@@ -328,8 +343,8 @@ class Group:
         _log.warning("runtime pod ended", extra=context)
         self._services.counters.pods_lost += 1
         if not pod.served:
-            self._last_failure = failures.pod_not_started(f"pod {pod.key.name}: {pod.ending.result()}")
-            self._back_off(pod)
+            failure = failures.pod_not_started(f"pod {pod.key.name}: {pod.ending.result()}")
+            self._trouble.note(failure, created=pod.timeline.created, now=self._services.now())
         self._discard(pod)
         self.step()
 
@@ -337,14 +352,6 @@ class Group:
         failure = failures.pod_lost(pod.key.name, pod.ending.result())
         for call in list(self._calls.get(pod.key.name, ())):
             call.abort(failure)
-
-    def _back_off(self, pod: RuntimePod) -> None:
-        """Let the next pod wait, each time longer; pods started together fail together and count as one try."""
-        if not self._failures or pod.timeline.created > self._failed_at:
-            self._failures += 1
-        self._failed_at = self._services.now()
-        pause = _BACKOFF_SECONDS * 2 ** (min(self._failures, _MAX_DOUBLINGS) - 1)
-        self._not_before = self._failed_at + min(_MAX_BACKOFF_SECONDS, pause)
 
     def _discard(self, pod: RuntimePod) -> None:
         """Give the pod no more calls, and delete it once those in it have ended."""
@@ -370,7 +377,7 @@ class Group:
         if starting is not None:
             late = f"pod {starting.key.name} was not ready after {waited:g} s: {starting.waiting}"
             return failures.pod_not_started(late)
-        return self._last_failure or failures.queue_timeout(waited)
+        return self._trouble.last or failures.queue_timeout(waited)
 
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:

@@ -74,12 +74,26 @@ def milliseconds(seconds: float) -> int:
 class RuntimePod:
     """A pod of one deployment. Mutable, and touched by the event loop's thread alone."""
 
-    def __init__(self, *, key: Key, architecture: Architecture, runtime_key: str, created: float) -> None:
-        """`created`: monotonic seconds."""
+    def __init__(
+        self,
+        *,
+        key: Key,
+        architecture: Architecture,
+        runtime_key: str,
+        created: float,
+        body: Json | None = None,
+    ) -> None:
+        """`created`: monotonic seconds, or when it was claimed; `body`: a pod that exists already, as last seen."""
         self.key: Final = key
         self.architecture: Final = architecture
         self.runtime_key: Final = runtime_key
         self.timeline: Final = Timeline(created=created)
+        self.exists: Final = body is not None
+        """Nobody has to create it: it was claimed from a pool, or adopted."""
+        self.body: Json = body or {}
+        self.announced = False
+        """Its agent has said itself that it listens."""
+        self._restarts = read_status(self.body).restarts
         self.in_flight = 0
         self.served = 0
         """Calls it has answered."""
@@ -88,7 +102,7 @@ class RuntimePod:
         """Why it is not up yet, in words."""
         loop = asyncio.get_running_loop()
         self.address: Final[asyncio.Future[str]] = loop.create_future()
-        """The pod's IP address. The watch cache tells it; any earlier source may."""
+        """The pod's IP address: its agent announces it, and if that fails, the watch cache tells it later."""
         self.ending: Final[asyncio.Future[str]] = loop.create_future()
         """Why the pod serves no (more) calls, in words, once that is certain."""
         self.vanished: Final[asyncio.Future[None]] = loop.create_future()
@@ -107,12 +121,21 @@ class RuntimePod:
 
     def observe(self, body: Json) -> None:
         """Take in what the API server says of the pod."""
+        self.body = body
         status = read_status(body)
         self.waiting = status.waiting or self.waiting
         if status.address and not self.address.done():
             self.address.set_result(status.address)
         if status.ended:
             self._end(status.ended)
+        elif status.restarts > self._restarts:  # what it runs now has no code, and never gets any
+            self._end(status.last_end)
+
+    def announce(self, address: str) -> None:
+        """Take in what the pod's agent says of it."""
+        self.announced = True
+        if not self.address.done():
+            self.address.set_result(address)
 
     def vanish(self) -> None:
         """Take in that the API server has the pod no more."""

@@ -23,12 +23,37 @@ class PodStatus:
     """Why the pod is not up yet."""
     ended: str
     """Why it will never serve (again)."""
+    restarts: int = 0
+    """How often its runtime was started again: pods of a pool are, by the kubelet."""
+    last_end: str = ""
+    """Why it was, the last time; means nothing without restarts."""
 
 
 def read_status(body: Json) -> PodStatus:
     """Return what the pod's status says."""
     status = body.get("status") or {}
-    return PodStatus(address=status.get("podIP") or "", waiting=_waiting(status), ended=_ended(body, status))
+    restarts, last_end = _restarts(status)
+    return PodStatus(
+        address=status.get("podIP") or "",
+        waiting=_waiting(status),
+        ended=_ended(body, status),
+        restarts=restarts,
+        last_end=last_end,
+    )
+
+
+def is_ready(body: Json) -> bool:
+    """Tell whether the pod is Ready: for one of a pool, that it can be given code."""
+    conditions = (body.get("status") or {}).get("conditions") or []
+    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
+
+
+def _restarts(status: Mapping[str, Any]) -> tuple[int, str]:
+    for container in status.get("containerStatuses") or []:
+        if container.get("name") == RUNTIME_CONTAINER:
+            terminated = (container.get("lastState") or {}).get("terminated") or {}
+            return int(container.get("restartCount") or 0), f"its container ended: {_termination(terminated)}"
+    return 0, ""
 
 
 def _ended(body: Json, status: Mapping[str, Any]) -> str:

@@ -34,7 +34,12 @@ class Counters:
     """Requests sent to pods."""
     cold_calls: int = 0
     """Of them, those that waited for a pod to start."""
+    pods_claimed: int = 0
+    """Taken from a pool."""
+    claims_lost: int = 0
+    """Of them, those that another process had taken, or that broke."""
     pods_created: int = 0
+    """Made because no pool had one."""
     pods_failed: int = 0
     """Pods that never took a call."""
     pods_lost: int = 0

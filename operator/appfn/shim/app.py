@@ -7,6 +7,7 @@ from appfn.shim.bodies import BodyRoom
 from appfn.shim.drain import Drain
 from appfn.shim.internal import artifacts as internal_artifacts
 from appfn.shim.internal import executions as internal_executions
+from appfn.shim.internal import pods as internal_pods
 from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import errors, observe, room
 from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, SURROUNDINGS, Surroundings
@@ -22,6 +23,6 @@ def create_app(surroundings: Surroundings) -> web.Application:
     app[BODIES] = BodyRoom(max(config.max_bodies_bytes, config.max_payload_bytes))
     app[METRICS] = Metrics()
     app.cleanup_ctx.extend(services.ALL)
-    for routes in (health.routes, executions.routes, internal_artifacts.routes, internal_executions.routes):
-        app.add_routes(routes)
+    for module in (health, executions, internal_artifacts, internal_executions, internal_pods):
+        app.add_routes(module.routes)
     return app

@@ -207,6 +207,11 @@ class Catalog:
         deployment = self._deployments.get(Key(namespace, name))
         return deployment.appwrite_id if deployment else name
 
+    def has_deployment(self, key: Key, *, uid: str) -> bool:
+        """Tell whether the very deployment is still there."""
+        deployment = self._deployments.get(key)
+        return deployment is not None and deployment.metadata.uid == uid
+
     def callee(self, project: Project, function: Function) -> Callee:
         """Return a function with what a call needs, checked in Appwrite's order.
 

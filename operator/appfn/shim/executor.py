@@ -20,6 +20,7 @@ from appfn.shim.catalog import Callee
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker
+from appfn.shim.rollouts import Rollouts
 from appfn.shim.variables import VariableResolver
 from appfn.store.executions import ExecutionStore
 
@@ -38,6 +39,7 @@ class Executor:
     resolver: VariableResolver
     metrics: Metrics
     endings: "Endings"
+    rollouts: Rollouts
     queue_limit: int
     now: Callable[[], datetime]
 
@@ -49,6 +51,7 @@ class Executor:
             TransientError: it was not started.
         """
         created = self.now()
+        callee = self.rollouts.serving(callee)
         try:
             outcome = await self.attempt(callee, request)
         except asyncio.CancelledError:

@@ -30,6 +30,12 @@ class Invoker(Protocol):
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Take the whole truth of what should run, by function uid."""
 
+    def announce(self, namespace: str, pod: str, *, address: str) -> str:
+        """Take in that a pod's agent listens at an IP address; return the hash of the token a load will bring."""
+
+    def ready(self, function_uid: str, deployment_uid: str) -> int:
+        """Return how many loaded pods a deployment has."""
+
     def replicas(self, function_uid: str) -> Replicas:
         """Return what a function has now."""
 

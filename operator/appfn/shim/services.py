@@ -14,7 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from appfn.config import Config, ShimConfig
-from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher
+from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
 from appfn.shim.auth.authenticator import Authenticator
 from appfn.shim.bodies import BodyRoom
@@ -25,6 +25,7 @@ from appfn.shim.housekeeping import Housekeeping
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
+from appfn.shim.rollouts import Rollouts
 from appfn.shim.targets import Targets
 from appfn.shim.variables import VariableResolver
 from appfn.shim.worker import Worker
@@ -71,8 +72,20 @@ def make_dispatcher(
         artifacts=artifacts,
         master_key=key,
         config=surroundings.config.shim,
-        image=surroundings.config.common.image,
+        place=Place(
+            namespace=surroundings.config.common.namespace,
+            image=surroundings.config.common.image,
+            announce_url=_own_url(surroundings.config),
+        ),
     )
+
+
+def _own_url(config: Config) -> str:
+    """Return where this very process is reached; where it does not know its address, any replica may be asked."""
+    host, port = config.shim.pod_ip, config.shim.port
+    if not host:
+        return config.common.shim_url
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def store(app: web.Application) -> AsyncIterator[None]:
@@ -139,12 +152,20 @@ async def invoker(app: web.Application) -> AsyncIterator[None]:
 async def worker(app: web.Application) -> AsyncIterator[None]:
     """Run what the queue holds."""
     surroundings, config = app[SURROUNDINGS], app[CONFIG]
+    rollouts = Rollouts(
+        invoker=app[INVOKER],
+        catalog=app[CATALOG],
+        patience=config.pod_start_seconds,
+        monotonic=surroundings.monotonic,
+    )
+    app[CATALOG].on_function_gone(rollouts.forget)
     app[EXECUTOR] = executor = Executor(
         store=app[STORE],
         invoker=app[INVOKER],
         resolver=app[RESOLVER],
         metrics=app[METRICS],
         endings=Endings(),
+        rollouts=rollouts,
         queue_limit=config.queue_limit,
         now=surroundings.now,
     )

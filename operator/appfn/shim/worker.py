@@ -200,14 +200,21 @@ class Worker:
 
     async def _attempt(self, job: _Job) -> None:
         try:
-            callee = self._callee(job.record)
+            active = self._callee(job.record)
         except AppwriteError as error:
             await self._unavailable(job, error)
             return
+        callee = self.executor.rollouts.serving(active)
         request = job.record.request
         deployment = callee.deployment.metadata.name
         outcome = await self.executor.attempt(callee, request, on_start=lambda: self._begin(job, deployment))
-        await self._finish(job, outcome, deployment=deployment)
+        reason = outcome.failure.reason if outcome.failure else None
+        if reason is FailureReason.QUEUE_TIMEOUT and not job.starting:
+            await self._release(job.record, delay=RETRY_SECONDS)  # calls that do not wait in the store were faster
+        elif reason is FailureReason.POD_LOST and job.attempt < request.max_attempts:
+            await self._retry(job)
+        else:
+            await self._finish(job, outcome, deployment=deployment)
 
     def _callee(self, record: ExecutionRecord) -> Callee:
         request = record.request
@@ -243,6 +250,15 @@ class Worker:
             self.executor.metrics.finished(job.record.request, outcome)
         else:
             _logger.warning("lease lost before the end was stored", extra={"execution": job.record.id})
+
+    async def _retry(self, job: _Job) -> None:
+        """Run it again, as its function allows: whether the lost pod had finished is unknown."""
+        _logger.warning("pod lost, another attempt", extra={"execution": job.record.id, "attempt": job.attempt})
+
+        async def store() -> bool:
+            return await self.executor.store.retry(job.record.id, self.name, attempt=job.attempt, delay=RETRY_SECONDS)
+
+        await _persistently(store)
 
     async def _release(self, record: ExecutionRecord, *, delay: float) -> None:
         try:

@@ -17,7 +17,7 @@ from appfn.store.claims import MAX_CLAIM, Claim, is_anything_claimable
 from appfn.store.commit import GroupCommit, Transaction
 from appfn.store.database import Database, database_errors, open_database
 from appfn.store.intake import Accept, Record
-from appfn.store.leases import Begin, Finish, Reap, Release, Renew
+from appfn.store.leases import Begin, Finish, Reap, Release, Renew, Retry
 from appfn.store.model import ChangePage, ExecutionPage, ExecutionQuery, Reaped, Tick, UsageHour
 from appfn.store.retention import DeleteFinished, Purge
 from appfn.store.rows import clean, record_of, row_of_record
@@ -181,6 +181,14 @@ class ExecutionStore:
             False: it was not the worker's (any more), or it has begun.
         """
         return await self._commits.submit(Release(execution_id, worker, delay))
+
+    async def retry(self, execution_id: str, worker: str, *, attempt: int, delay: float = 0.0) -> bool:
+        """Give a begun execution back to the queue, for another attempt after `delay` seconds.
+
+        Returns:
+            False: it is not the worker's any more; whoever has it decides.
+        """
+        return await self._commits.submit(Retry(execution_id, worker, attempt, delay))
 
     async def renew(self, worker: str, execution_ids: Collection[str], *, lease_seconds: float) -> frozenset[str]:
         """Extend the worker's leases on executions it has in hand, to `lease_seconds` from now.

@@ -126,6 +126,32 @@ class Release(Operation[bool]):
 
 
 @dataclass(frozen=True, slots=True)
+class Retry(Operation[bool]):
+    """Give back what was begun and is to be begun again; its attempt is over."""
+
+    execution_id: str
+    worker: str
+    attempt: int
+    delay: float
+
+    @classmethod
+    async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[bool]:
+        """See `Operation`. A repeat after a lost acknowledgement is refused, which is what the worker asked for."""
+        states = await _states(tx, [operation.execution_id for operation in operations])
+        answers, changes = [], []
+        for operation in operations:
+            state = states.pop(operation.execution_id, None)
+            ours = state is not None and _is_running(state, operation.worker, operation.attempt)
+            answers.append(ours)
+            if state is not None and ours:
+                again = tx.now + timedelta(seconds=operation.delay)
+                changes.append(_retry(state, tx, Tallies()) | {"available_at": again})
+        await _change(tx, changes)
+        tx.queued = tx.queued or bool(changes)
+        return answers
+
+
+@dataclass(frozen=True, slots=True)
 class Renew(Operation[frozenset[str]]):
     """Extend leases."""
 
@@ -215,6 +241,10 @@ def _is_held_by(state: Stored | None, worker: str) -> bool:
 
 def _is_claimed_by(state: Stored, worker: str) -> bool:
     return _is_held_by(state, worker) and state["phase"] == ExecutionPhase.WAITING
+
+
+def _is_running(state: Stored, worker: str, attempt: int) -> bool:
+    return _is_attempt_of(state, worker, attempt) and state["phase"] == ExecutionPhase.PROCESSING
 
 
 def _is_attempt_of(state: Stored | None, worker: str, attempt: int) -> bool:

@@ -13,8 +13,11 @@ const PORT = Number(process.env.APPFN_RUNTIME_PORT || 3000);
 const FOLDER = process.env.APPFN_DIR || '/appfn';
 const MAX_BODY = 32 * 1024 * 1024;
 const BODILESS = new Set([204, 304]);
+/** Where a dispatcher that takes over the pod asks how many executions run, their callers gone or not. */
+const RUNNING_PATH = '/appfn/running';
 
 let running = 0;
+let executing = 0;
 let stopping = false;
 /** Resolves to {keyDigest, main} or {keyDigest, failure}. */
 let loaded;
@@ -87,6 +90,7 @@ async function serve(request, response) {
   if (!timingSafeEqual(digest(request.headers['x-internal-challenge'] || ''), code.keyDigest)) {
     return refuse(response, 500, 'Unauthorized');
   }
+  if (request.url === RUNNING_PATH) return answer(response, 200, JSON.stringify({ running: executing }));
   if (request.method !== 'POST') return refuse(response, 405, 'Only POST is answered.');
   const body = await reading;
   if (body === undefined) return refuse(response, 413, `The request is larger than ${MAX_BODY} bytes.`);
@@ -97,7 +101,8 @@ async function serve(request, response) {
     return refuse(response, 400, error.message);
   }
   if (code.failure) return answer(response, 500, envelope(code.failure));
-  const { status, body: json } = await execute(code.main, call);
+  executing += 1;
+  const { status, body: json } = await execute(code.main, call).finally(() => { executing -= 1; });
   return answer(response, status, json);
 }
 

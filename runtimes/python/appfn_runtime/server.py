@@ -28,6 +28,8 @@ BACKLOG = 1024
 PAUSE_SECONDS = 0.01
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _BODILESS = frozenset({204, 304})
+_RUNNING_PATH = "/appfn/running"
+"""Where a dispatcher that takes over the pod asks how many executions run, their callers gone or not."""
 
 
 class Readable(Protocol):
@@ -52,6 +54,7 @@ class _BadRequestError(Exception):
 @dataclass
 class _Head:
     method: str
+    target: str
     challenge: bytes
     length: int
     keep: bool
@@ -113,7 +116,7 @@ class Server:
             body = stream.read(head.length)
             if len(body) < head.length:
                 return False
-            status, envelope = _answer(self.code.result(), head, body)
+            status, envelope = _answer(self.code.result(), head, body, others=self._running - 1)
             _send(connection, status, envelope, keep=head.keep and not self._stopping)
         finally:
             with self._lock:
@@ -144,6 +147,7 @@ def _read_head(stream: Readable) -> _Head | None:
         raise _BadRequestError(413, f"The request is larger than {MAX_BODY} bytes.")
     return _Head(
         method=parts[0].decode("latin-1"),
+        target=parts[1].decode("latin-1"),
         challenge=headers.get(b"x-internal-challenge", b""),
         length=int(length),
         keep=headers.get(b"connection", b"").lower() != b"close" and parts[2] != b"HTTP/1.0",
@@ -151,9 +155,12 @@ def _read_head(stream: Readable) -> _Head | None:
     )
 
 
-def _answer(code: Code, head: _Head, body: bytes) -> tuple[int, str]:
+def _answer(code: Code, head: _Head, body: bytes, *, others: int) -> tuple[int, str]:
+    """Return status and body; `others`: requests that run besides this one."""
     if not hmac.compare_digest(head.challenge, code.key):
         return 500, '{"stderr":"Unauthorized"}'
+    if head.target == _RUNNING_PATH:
+        return 200, json.dumps({"running": others})
     if head.method != "POST":
         return 405, '{"stderr":"Only POST is answered."}'
     try:

@@ -18,13 +18,14 @@ import pytest
 from appfn.agent.build_settings import LoadMode
 from appfn.agent.layout import Layout
 from appfn.agent.load import Loader, LoadSettings
-from appfn.agent.server import AgentServer
-from appfn.agent.start_signal import make_fifo
+from appfn.agent.server import AgentServer, Lock
+from appfn.agent.start_signal import StartSignal, make_fifo
+from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.launcher import _boot_seconds, _load_headers
 from appfn.dispatch.messages import Reply
 from appfn.dispatch.tokens import load_token_hash
-from appfn.dispatch.upstream import Address, AiohttpUpstream
+from appfn.dispatch.upstream import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,16 @@ class Agent:
 
     address: Address
     layout: Layout
+    server: AgentServer
+    settings: LoadSettings
+
+    def renew(self, folder: Path) -> Layout:
+        """Become the agent of another pod, which is yet to be loaded."""
+        folder.mkdir()
+        layout = Layout(folder)
+        make_fifo(layout.start)
+        self.server.loader = Loader(layout, self.settings, StartSignal(layout.start))
+        return layout
 
     async def started(self) -> Any:
         """Wait for the start signal, as a runtime does."""
@@ -43,22 +54,24 @@ class Agent:
 def agent(tmp_path: Path) -> Iterator[Agent]:
     layout = Layout(tmp_path)
     make_fifo(layout.start)
-    with socket.create_server(("127.0.0.1", 0)) as runtime:
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as runtime:  # nobody accepts what the agent opens
         settings = LoadSettings(mode=LoadMode.IMPORT, runtime_address=runtime.getsockname())
         server = AgentServer(
-            ("127.0.0.1", 0), loader=Loader(layout, settings), token_sha256=load_token_hash("open sesame")
+            ("127.0.0.1", 0),
+            loader=Loader(layout, settings, StartSignal(layout.start)),
+            lock=Lock(load_token_hash("open sesame")),
         )
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield Agent(Address("127.0.0.1", server.server_address[1]), layout)
+        yield Agent(Address("127.0.0.1", server.server_address[1]), layout, server, settings)
         server.shutdown()
         server.server_close()
         thread.join()
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[AiohttpUpstream]:
-    client = AiohttpUpstream()
+async def upstream() -> AsyncIterator[HttpUpstream]:
+    client = HttpUpstream()
     yield client
     await client.close()
 
@@ -82,7 +95,7 @@ ORDER = {
 
 
 async def push(
-    upstream: AiohttpUpstream,
+    upstream: HttpUpstream,
     agent: Agent,
     *,
     content: bytes = TARBALL,
@@ -97,7 +110,7 @@ async def push(
     return await upstream.push(agent.address, path="/load", headers=headers, size=size, content=chunks(), limit=65_536)
 
 
-async def test_the_agent_takes_a_load_once_however_large_its_variables(agent: Agent, upstream: AiohttpUpstream) -> None:
+async def test_the_agent_takes_a_load_once_however_large_its_variables(agent: Agent, upstream: HttpUpstream) -> None:
     assert await upstream.reachable(agent.address)
     signal = asyncio.create_task(agent.started())
     reply = await push(upstream, agent)
@@ -108,8 +121,37 @@ async def test_the_agent_takes_a_load_once_however_large_its_variables(agent: Ag
         _boot_seconds(await push(upstream, agent))
 
 
-async def test_the_agents_refusals_are_understood(agent: Agent, upstream: AiohttpUpstream) -> None:
+async def test_the_agents_refusals_are_understood(agent: Agent, upstream: HttpUpstream) -> None:
     with pytest.raises(NotServedError, match="refuses our token"):
         _boot_seconds(await push(upstream, agent, token="wrong"))
     with pytest.raises(NotServedError, match="the archive is cut off"):
         _boot_seconds(await push(upstream, agent, content=gzip.compress(b"something else")))
+
+
+async def test_of_two_shims_that_claim_a_pod_at_once_one_gets_it_a_thousand_times(agent: Agent, tmp_path: Path) -> None:
+    content = gzip.compress(b"\0" * 1024)
+    one, other = HttpUpstream(), HttpUpstream()
+
+    async def claim(shim: HttpUpstream, name: str) -> int:
+        order = {"digest": f"sha256:{hashlib.sha256(content).hexdigest()}", "entrypoint": "", "key": name, "env": {}}
+        headers = [("authorization", "Bearer open sesame"), *_load_headers(order)]
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content
+
+        reply = await shim.push(
+            agent.address, path="/load", headers=headers, size=len(content), content=chunks(), limit=65_536
+        )
+        return reply.status
+
+    try:
+        for number in range(1000):
+            layout = agent.renew(tmp_path / str(number))
+            started = asyncio.create_task(asyncio.to_thread(layout.start.read_bytes))
+            statuses = await asyncio.gather(claim(one, "one"), claim(other, "other"))
+            winner = ("one", "other")[statuses.index(200)]
+            assert sorted(statuses) == [200, 409]
+            assert json.loads(await started)["key"] == winner
+    finally:
+        await one.close()
+        await other.close()

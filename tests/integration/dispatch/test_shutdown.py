@@ -1,4 +1,4 @@
-"""The end of a dispatcher: nothing new, what runs may finish, nothing stays behind."""
+"""The end of a dispatcher: nothing new, what runs may finish, loaded pods stay for whoever comes next."""
 
 import asyncio
 
@@ -32,7 +32,7 @@ async def test_a_drain_lets_running_and_waiting_calls_finish_and_takes_no_new_on
         project.node.gates["gate"].set()
         assert await drained
         assert {outcome.phase for outcome in await asyncio.gather(*calls)} == {ExecutionPhase.COMPLETED}
-    await project.pods(0)
+    await project.pods(1)
 
 
 async def test_a_drain_waits_for_a_call_whose_client_has_left(project: Project) -> None:
@@ -61,14 +61,15 @@ async def test_a_drain_that_is_over_ends_running_calls_as_unknown_and_gives_wait
     assert outcome.failure.reason is FailureReason.EXECUTOR_LOST
     with pytest.raises(TransientError):
         await waiting
-    await project.pods(0)
+    [pod] = await project.pods(1)
+    assert pod.running == 1, "what runs is not reaped"
 
 
-async def test_no_pod_outlives_its_dispatcher_whatever_its_state(project: Project) -> None:
+async def test_pods_that_are_loaded_stay_and_those_on_their_way_go(project: Project) -> None:
     project.scaling = {"minReplicas": 2}
     project.node.status = lambda pod: running(pod) if pod is project.node.seen[0] else None
     async with project.dispatching():
         project.sync()
         await project.ready(1)
         await project.pods(2)
-    await project.pods(0)
+    assert await project.pods(1) == [project.node.seen[0]]

@@ -15,7 +15,7 @@ from appfn.core.records import Outcome
 from appfn.errors import ForbiddenError, TransientError
 from appfn.kube.client import KubeCluster
 from support.dispatching import Project
-from support.fake_node import FakePod, running
+from support.fake_node import FakePod
 from support.polling import eventually
 
 RESOURCE_QUOTA = Kind(group="", version="v1", plural="resourcequotas", name="ResourceQuota")
@@ -266,17 +266,15 @@ async def test_pods_that_a_dead_process_has_left_are_deleted_and_those_of_others
         await eventually(reaped)
 
 
-async def test_pods_left_in_a_namespace_are_deleted_at_the_first_sync(project: Project) -> None:
-    project.node.status = running
+async def test_pods_left_in_a_namespace_that_were_never_loaded_are_deleted_at_the_first_sync(project: Project) -> None:
     async with project.dispatching():
         await project.invoke()
         [pod] = project.node.pods.values()
-        body = copy_of(pod, name="left", labels={})
-    await project.cluster.create(POD, body)
-    await project.pods(1)
+    await project.cluster.create(POD, copy_of(pod, name="left", labels={}))
+    await project.pods(2)
     async with project.dispatching():
         project.sync()
-        await project.pods(0)
+        assert await project.pods(1) == [pod]
 
 
 def copy_of(pod: FakePod, *, name: str, labels: dict[str, str]) -> Json:

@@ -17,6 +17,7 @@ import pytest
 from appfn.api.execution import FailureReason
 from appfn.config import Config
 from appfn.core.records import Invocation, Outcome
+from appfn.dispatch import failures
 from appfn.kube.client import KubeCluster
 from appfn.shim.services import DRAIN, STORE, WORKER
 from localcluster.controlplane import ControlPlane
@@ -152,6 +153,39 @@ async def test_a_full_dispatcher_loses_nothing(client: Client, invoker: FakeInvo
     invoker.room = 10
 
     assert (await client.finished(made.body["$id"])).body["status"] == "completed"
+
+
+@pytest.mark.parametrize(("attempts", "status"), [(1, "failed"), (2, "completed")])
+async def test_an_execution_whose_pod_is_lost_runs_again_where_its_function_allows_it(
+    client: Client, invoker: FakeInvoker, project: ProjectKit, attempts: int, status: str
+) -> None:
+    async def lose_the_first(_: Invocation) -> Outcome:
+        if len(invoker.started) == 1:
+            return failures.failed(failures.pod_lost("pod-1", "OOMKilled"))
+        return completed("second")
+
+    invoker.answer = lose_the_first
+    await project.ready("again", retry={"maxAttempts": attempts})
+
+    async def made() -> str:
+        reply = await client.execute("again", body={"async": True})
+        return str(reply.body["$id"]) if reply.status == 202 else ""
+
+    done = await client.finished(await eventually(made), "again")
+
+    assert done.body["status"] == status
+    assert len(invoker.started) == attempts
+
+
+async def test_an_execution_that_found_all_pods_busy_for_too_long_waits_on(
+    client: Client, invoker: FakeInvoker
+) -> None:
+    invoker.unserved = [failures.failed(failures.queue_timeout(60.0))]
+
+    made = await client.execute(body={"async": True})
+
+    assert (await client.finished(made.body["$id"])).body["status"] == "completed"
+    assert invoker.unserved == []
 
 
 async def test_too_many_waiting_executions_are_429(

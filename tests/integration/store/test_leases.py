@@ -196,6 +196,25 @@ async def test_a_begun_execution_with_attempts_left_runs_again_with_the_next_num
     assert await store.reap() == Reaped(lost=1)
 
 
+async def test_an_attempt_that_came_to_nothing_is_given_back_by_its_own_worker_alone(
+    store: ExecutionStore,
+    clock: Clock,
+) -> None:
+    record = await claimed(store, max_attempts=2)
+    assert not await store.retry(record.id, "w", attempt=1), "it was not begun"
+    await store.begin(record.id, "w")
+    assert not await store.retry(record.id, "v", attempt=1)
+    assert not await store.retry(record.id, "w", attempt=2)
+    assert await store.retry(record.id, "w", attempt=1, delay=5)
+    assert not await store.retry(record.id, "w", attempt=1), "its time is over"
+    assert not await store.finish(record.id, "w", attempt=1, outcome=an_outcome())
+    assert await store.claim("w", limit=1, lease_seconds=15) == []
+    clock.advance(5)
+    (again,) = await store.claim("w", limit=1, lease_seconds=15)
+    assert (again.phase, again.attempt) == (ExecutionPhase.WAITING, 1)
+    assert await store.begin(record.id, "w") == 2
+
+
 async def test_a_finish_after_the_lease_ran_out_counts_as_long_as_nobody_took_it(
     store: ExecutionStore,
     clock: Clock,

@@ -18,8 +18,9 @@ from appfn.agent.build_settings import LoadMode
 from appfn.agent.failure import AgentError
 from appfn.agent.layout import Layout
 from appfn.agent.load import AlreadyLoadedError, Load, Loader, LoadSettings
-from appfn.agent.server import AgentServer
-from appfn.agent.start_signal import Start, make_fifo
+from appfn.agent.server import AgentServer, Lock
+from appfn.agent.start_signal import Start, StartSignal, make_fifo
+from support.polling import wait_for
 from unit.agent.tarballs import file, header, zipped
 
 TOKEN = "token"
@@ -29,15 +30,22 @@ CODE = zipped(file("index.js", b"code"))
 class Pod:
     """A pod whose runtime is this test: it reads the FIFO and listens on a port."""
 
-    def __init__(self, folder: Path, mode: LoadMode = LoadMode.IMPORT, boot_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: LoadMode = LoadMode.IMPORT,
+        boot_seconds: float = 10.0,
+        sha256: str = hashlib.sha256(TOKEN.encode()).hexdigest(),
+    ) -> None:
         self.layout = Layout(folder)
         make_fifo(self.layout.start)
         if mode is LoadMode.EXEC:
             self.layout.prepare_folders()
         self._runtime = socket.create_server(("127.0.0.1", 0))
         settings = LoadSettings(mode=mode, boot_seconds=boot_seconds, runtime_address=self._runtime.getsockname())
-        sha256 = hashlib.sha256(TOKEN.encode()).hexdigest()
-        self.server = AgentServer(("127.0.0.1", 0), loader=Loader(self.layout, settings), token_sha256=sha256)
+        self.lock = Lock(sha256)
+        self.loader = Loader(self.layout, settings, StartSignal(self.layout.start))
+        self.server = AgentServer(("127.0.0.1", 0), loader=self.loader, lock=self.lock)
         self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         self.signals: list[bytes] = []
@@ -185,7 +193,8 @@ def test_of_fifty_callers_exactly_one_loads_the_pod(pod: Pod) -> None:
 
 
 def test_of_fifty_callers_past_the_door_exactly_one_gets_to_send(tmp_path: Path) -> None:
-    loader = Loader(Layout(tmp_path), LoadSettings(mode=LoadMode.IMPORT))
+    make_fifo(tmp_path / "start")
+    loader = Loader(Layout(tmp_path), LoadSettings(mode=LoadMode.IMPORT), StartSignal(tmp_path / "start"))
     load = Load(digest="sha256:", start=Start(entrypoint="", key="k", environment={}))
     barrier, refused, others_are_through = threading.Barrier(50), threading.Semaphore(0), threading.Event()
 
@@ -265,3 +274,43 @@ def test_state_tells_what_is_loaded(pod: Pod) -> None:
     assert pod.request("GET", "/state", None, headers) == (200, {"loaded": True, "digest": digest})
     assert pod.request("GET", "/healthz") == (200, {"status": "ok"})
     assert pod.request("GET", "/")[0] == pod.request("POST", "/")[0] == 404
+
+
+def test_a_pod_of_a_pool_is_ready_once_it_can_be_loaded(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, sha256="")
+    try:
+        assert pod.request("GET", "/readyz")[0] == 503
+        pod.lock.arm(hashlib.sha256(TOKEN.encode()).hexdigest())
+        assert pod.request("GET", "/readyz")[0] == 503, "its runtime does not wait yet"
+
+        reader = pod.listen()
+        wait_for(lambda: pod.request("GET", "/readyz")[0] == 200)
+
+        assert pod.load()[0] == 200
+        reader.join()
+        assert pod.request("GET", "/readyz")[0] == 200
+    finally:
+        pod.close()
+
+
+def test_a_load_that_is_faster_than_the_answer_to_the_announcement_waits_for_it(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, sha256="")
+    try:
+        reader = pod.listen()
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            load = executor.submit(pod.load)
+            assert not load.done()
+            pod.lock.arm(hashlib.sha256(TOKEN.encode()).hexdigest())
+            assert load.result(timeout=10)[0] == 200
+        reader.join()
+    finally:
+        pod.close()
+
+
+def test_the_token_of_a_pod_is_told_once() -> None:
+    lock = Lock(hashlib.sha256(b"first").hexdigest())
+
+    lock.arm(hashlib.sha256(b"second").hexdigest())
+
+    assert lock.opens("first")
+    assert not lock.opens("second")

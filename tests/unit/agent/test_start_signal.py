@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appfn.agent.start_signal import NobodyListensError, Start, as_document, as_shell, make_fifo, send
+from appfn.agent.start_signal import NobodyListensError, Start, StartSignal, as_document, as_shell, make_fifo
 
 values = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
@@ -77,7 +77,7 @@ def test_long_signal_arrives_whole(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
     reader.start()
 
-    send(fifo, b"x" * 300_000, deadline=time.monotonic() + 10)
+    StartSignal(fifo).send(b"x" * 300_000, deadline=time.monotonic() + 10)
 
     reader.join()
     assert received == [b"x" * 300_000]
@@ -87,7 +87,7 @@ def test_sender_gives_up_where_nobody_reads(tmp_path: Path) -> None:
     make_fifo(tmp_path / "start")
 
     with pytest.raises(NobodyListensError, match="did not come"):
-        send(tmp_path / "start", b"x", deadline=time.monotonic())
+        StartSignal(tmp_path / "start").send(b"x", deadline=time.monotonic())
 
 
 def test_sender_gives_up_where_the_reader_stalls(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_sender_gives_up_where_the_reader_stalls(tmp_path: Path) -> None:
     reader = os.open(tmp_path / "start", os.O_RDONLY | os.O_NONBLOCK)
     try:
         with pytest.raises(NobodyListensError, match="stopped reading"):
-            send(tmp_path / "start", b"x" * 300_000, deadline=time.monotonic() + 0.05)
+            StartSignal(tmp_path / "start").send(b"x" * 300_000, deadline=time.monotonic() + 0.2)
     finally:
         os.close(reader)
 

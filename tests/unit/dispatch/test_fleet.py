@@ -27,7 +27,7 @@ class Watching:
         self.open: list[str] = []
         self.deleted: list[Key] = []
         self.failures = 0
-        self.left_behind: list[Json] = []
+        self.shown: dict[Key, Json] = {}
 
     @asynccontextmanager
     async def watch(
@@ -35,22 +35,19 @@ class Watching:
     ) -> AsyncIterator[Cache]:
         assert labels
         assert not fields
+        if self.failures:
+            self.failures -= 1
+            raise TransientError("away")
         self.open.append(namespace)
         try:
-            yield cast("Cache", SimpleNamespace(items=dict, subscribe=lambda _: None))
+            yield cast("Cache", SimpleNamespace(items=lambda: self.shown, subscribe=lambda _: None))
         finally:
             self.open.remove(namespace)
 
     async def delete(self, _kind: Kind, key: Key, *, uid: str = "") -> bool:
-        assert uid in {"", "uid-left"}
+        assert uid in {"", f"uid-{key.name}"}
         self.deleted.append(key)
         return False
-
-    async def list(self, _kind: Kind, **_: str) -> list[Json]:
-        if self.failures:
-            self.failures -= 1
-            raise TransientError("away")
-        return self.left_behind
 
 
 def a_pod() -> RuntimePod:
@@ -64,8 +61,7 @@ async def some_minutes() -> None:
 @on_virtual_clock
 async def test_a_namespace_is_watched_as_long_as_anything_runs_or_may_run_there() -> None:
     cluster, tasks = Watching(), Tasks()
-    fleet = Fleet(cluster=cast("PodCluster", cluster), watcher=cluster, replica="shim-0", tasks=tasks)
-    fleet.start()
+    fleet = a_fleet(cluster, tasks)
     pod = a_pod()
     fleet.add(pod)
     fleet.survey(["gone", "stays"])
@@ -88,16 +84,45 @@ async def test_a_namespace_is_watched_as_long_as_anything_runs_or_may_run_there(
     assert cluster.open == []
 
 
+def a_fleet(cluster: Watching, tasks: Tasks, living: frozenset[str] = frozenset()) -> Fleet:
+    async def replicas() -> frozenset[str]:
+        return living
+
+    fleet = Fleet(
+        cluster=cast("PodCluster", cluster), watcher=cluster, replica="shim-0", tasks=tasks, replicas=replicas
+    )
+    fleet.start()
+    return fleet
+
+
+def a_body(name: str, **labels: str) -> Json:
+    shown = {f"appfn.dev/{label}": value for label, value in labels.items()}
+    return {"metadata": {"name": name, "namespace": "shop", "uid": f"uid-{name}", "labels": shown}, "status": {}}
+
+
 @on_virtual_clock
 async def test_pods_left_behind_are_looked_for_until_the_api_server_answers() -> None:
     cluster, tasks = Watching(), Tasks()
     cluster.failures = 2
-    cluster.left_behind = [{"metadata": {"name": "left", "uid": "uid-left"}}]
-    fleet = Fleet(cluster=cast("PodCluster", cluster), watcher=cluster, replica="shim-0", tasks=tasks)
-    fleet.start()
+    cluster.shown = {Key("shop", "left"): a_body("left", shim="shim-0")}
+    fleet = a_fleet(cluster, tasks)
 
     fleet.survey(["shop"])
     await some_minutes()
 
     assert cluster.deleted == [Key("shop", "left")]
+    await tasks.cancel()
+
+
+@on_virtual_clock
+async def test_pods_of_a_replica_that_stays_away_are_orphans_and_those_of_living_ones_are_not() -> None:
+    cluster, tasks = Watching(), Tasks()
+    owners = {"a": "shim-1", "b": "shim-1-1", "c": "shim-2", "d": "shim-20"}
+    cluster.shown = {Key("shop", name): a_body(name, shim=owner) for name, owner in owners.items()}
+    fleet = a_fleet(cluster, tasks, frozenset({"shim-0", "shim-1"}))
+
+    fleet.survey(["shop"])
+    await some_minutes()
+
+    assert sorted(cluster.deleted) == [Key("shop", "c"), Key("shop", "d")]
     await tasks.cancel()

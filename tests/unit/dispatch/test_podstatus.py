@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from appfn.dispatch.podstatus import PodStatus, read_status
+from appfn.dispatch.podstatus import is_ready, read_status
 
 
 def a_body(status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -33,7 +33,8 @@ def waiting(reason: str, message: str = "", *, name: str = "runtime") -> dict[st
     ],
 )
 def test_a_pod_that_is_not_up_says_why_but_may_still_come(status: dict[str, Any], says: str) -> None:
-    assert read_status(a_body(status)) == PodStatus(address="", waiting=says, ended="")
+    seen = read_status(a_body(status))
+    assert (seen.address, seen.waiting, seen.ended, seen.restarts) == ("", says, "", 0)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,17 @@ def test_what_the_kubelets_message_says_is_bounded_and_user_codes_is_not_quoted(
 def test_the_address_is_taken_as_soon_as_it_shows() -> None:
     assert read_status(a_body({"podIP": "10.0.0.7"})).address == "10.0.0.7"
     assert read_status(a_body()).address == ""
+
+
+def test_a_runtime_that_was_started_again_says_why() -> None:
+    last = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    seen = read_status(a_body({"containerStatuses": [{"name": "runtime", "restartCount": 2, "lastState": last}]}))
+    assert seen.restarts == 2
+    assert "OOMKilled" in seen.last_end
+
+
+@pytest.mark.parametrize(("status", "ready"), [("True", True), ("False", False), ("Unknown", False), (None, False)])
+def test_a_pod_is_ready_by_its_condition(status: str | None, ready: bool) -> None:  # noqa: FBT001 - pytest passes it by name
+    conditions = [{"type": "PodScheduled", "status": "True"}]
+    conditions += [{"type": "Ready", "status": status}] if status else []
+    assert is_ready(a_body({"conditions": conditions})) is ready

@@ -53,6 +53,10 @@ def test_any_text_survives_the_way_to_the_runtime(payload: str, variable: str) -
     assert document["variables"]["V"] == variable
 
 
+def test_text_beyond_ascii_is_sent_as_utf_8() -> None:
+    assert '"payload":"é€😀"'.encode() in encode(an_invocation(payload="é€😀"), key="k").body
+
+
 def test_a_request_shows_no_secret_when_printed() -> None:
     assert "secret" not in repr(encode(an_invocation(payload="secret"), key="secret"))
 
@@ -68,6 +72,14 @@ def test_a_request_shows_no_secret_when_printed() -> None:
         (False, "false"),
         (0, "0"),
         ("\ud800", "?"),
+        (["\ud800", {"\udfff": "x"}], '["?",{"?":"x"}]'),
+        (2**63, "9223372036854775808"),
+        (2**64, "18446744073709551616"),
+        (-(2**63) - 1, "-9223372036854775809"),
+        ({"id": [10**40]}, '{"id":[' + "1" + "0" * 40 + "]}"),
+        ([2**64, "\ud800"], '[18446744073709551616,"?"]'),
+        (1e16, "1e+16"),
+        (-0.0, "-0.0"),
     ],
 )
 def test_a_response_is_text_and_other_values_become_compact_json(response: object, text: str) -> None:
@@ -75,6 +87,24 @@ def test_a_response_is_text_and_other_values_become_compact_json(response: objec
     assert outcome.phase is ExecutionPhase.COMPLETED
     assert outcome.failure is None
     assert (outcome.status_code, outcome.response, outcome.stdout, outcome.stderr) == (200, text, "out", "err")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"response":1,"response":2}', "2"),
+        (b'{"response":"x","response":null}', ""),
+        (b'{"response":{"a":1,"b":2,"a":18446744073709551616}}', '{"a":18446744073709551616,"b":2}'),
+        (b' {"response" : -0 }\r\n', "0"),
+        (b'{"response":1e-999}', "0.0"),
+        (b'{"response":"\\u0000\x7f\\/"}', "\0\x7f/"),
+        (b'{"response":"x","other":[1e999,' + b"9" * 400 + b"]}", "x"),
+        (b'{"response":' + b"[" * 500 + b"]" * 500 + b"}", "[" * 500 + "]" * 500),
+    ],
+)
+def test_a_response_is_read_as_python_reads_json(body: bytes, text: str) -> None:
+    outcome = decode(Reply(status=200, body=body))
+    assert (outcome.phase, outcome.response) == (ExecutionPhase.COMPLETED, text)
 
 
 def test_an_answer_without_any_field_completes_empty() -> None:
@@ -112,6 +142,14 @@ def test_a_failure_without_readable_logs_has_the_executors_stand_in(body: bytes)
     ("status", "body", "says"),
     [
         (200, b"", "not JSON"),
+        (200, b"\xef\xbb\xbf{}", "not JSON"),
+        (200, b"{} {}", "not JSON"),
+        (200, b"{'response':1}", "not JSON"),
+        (200, b'{"response":"a\nb"}', "not JSON"),
+        (200, b'{"response":01}', "not JSON"),
+        (200, b'{"response":"x","other":NaN}', "not JSON"),
+        (200, b'{"response":"\xff"}', "not UTF-8"),
+        (200, b'{"response":"\xed\xa0\x80"}', "not UTF-8"),
         (200, b"hello", "not JSON"),
         (200, b'{"response":"x"', "not JSON"),
         (200, b'{"response":NaN}', "not JSON"),
@@ -185,3 +223,16 @@ def test_no_reply_raises_and_every_outcome_can_be_stored_and_sent(status: int, b
     assert 200 <= outcome.status_code < 600
     for text in (outcome.response, outcome.stdout, outcome.stderr):
         assert len(text.encode()) <= MAX_OUTPUT
+
+
+finite_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(value=finite_values.filter(lambda value: value is not None and not isinstance(value, str)))
+def test_any_response_is_kept_to_the_last_digit(value: object) -> None:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert decoded({"response": value}).response == text.encode(errors="replace").decode()

@@ -36,6 +36,7 @@ def a_pod(function: Function | None = None, runtime: Runtime | None = None) -> J
         architecture=Architecture.AMD64,
         shim="appfn-shim-0",
         agent_image="appfn/appfn:0.1.0",
+        announce_url="http://10.0.0.7:8080",
         load_token_hash="aa",
     )
     return runtime_pod(RuntimePodTemplate.of(function or a_function(), runtime or a_runtime()), identity)
@@ -63,24 +64,49 @@ def test_a_pod_is_found_by_what_it_runs_and_goes_with_its_deployment() -> None:
     ]
 
 
-def test_a_pod_has_no_identity_and_no_second_life() -> None:
+def test_a_pod_has_no_right_in_the_cluster_and_no_second_life() -> None:
     spec = a_pod()["spec"]
     assert spec["automountServiceAccountToken"] is False
     assert spec["enableServiceLinks"] is False
     assert spec["serviceAccountName"] == "appfn-runtime"
     assert spec["restartPolicy"] == "Never"
     assert spec["terminationGracePeriodSeconds"] == 1
-    assert all(set(volume) == {"name", "emptyDir"} for volume in spec["volumes"])
 
 
 def test_the_agent_starts_before_the_runtime_and_knows_only_a_hash() -> None:
     [agent] = a_pod()["spec"]["initContainers"]
     assert agent["restartPolicy"] == "Always"
-    assert {item["name"]: item["value"] for item in agent["env"]} == {
-        "APPFN_AGENT_PORT": "3001",
-        "APPFN_LOAD_MODE": "Import",
-        "APPFN_LOAD_TOKEN_SHA256": "aa",
+    assert agent["env"] == [
+        {"name": "APPFN_AGENT_PORT", "value": "3001"},
+        {"name": "APPFN_LOAD_MODE", "value": "Import"},
+        {"name": "APPFN_ANNOUNCE_URL", "value": "http://10.0.0.7:8080"},
+        {"name": "APPFN_TOKEN_FILE", "value": "/var/run/secrets/appfn/token"},
+        {"name": "APPFN_LOAD_TOKEN_SHA256", "value": "aa"},
+        {"name": "APPFN_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+    ]
+
+
+def test_a_pod_is_ready_while_its_agent_would_take_a_load() -> None:
+    [agent] = a_pod()["spec"]["initContainers"]
+    assert agent["readinessProbe"] == {
+        "httpGet": {"path": "/readyz", "port": 3001},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
     }
+
+
+@pytest.mark.parametrize("mode", LoadMode)
+def test_the_agent_alone_holds_the_pods_token_which_is_of_no_use_at_the_api_server(mode: LoadMode) -> None:
+    spec = a_pod(runtime=a_runtime(loadMode=mode))["spec"]
+    [token] = [volume for volume in spec["volumes"] if "emptyDir" not in volume]
+    [source] = token["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "appfn"
+
+    def mounted(container: Json) -> bool:
+        return any(mount["name"] == token["name"] for mount in container["volumeMounts"])
+
+    assert [mounted(container) for container in spec["initContainers"]] == [True]
+    assert [mounted(container) for container in spec["containers"]] == [False]
 
 
 def test_an_importing_runtime_sees_its_code_read_only_and_has_scratch_space() -> None:
@@ -106,7 +132,7 @@ def test_an_executing_runtime_waits_for_the_signal_and_finds_the_tarball_in_tmp(
         {"name": "shared", "mountPath": "/appfn", "readOnly": True},
         {"name": "shared", "mountPath": "/tmp", "subPath": "tmp"},
     ]
-    assert [volume["name"] for volume in spec["volumes"]] == ["shared"]
+    assert [volume["name"] for volume in spec["volumes"]] == ["shared", "token"]
 
 
 @pytest.mark.parametrize("profile", SecurityProfile)

@@ -28,6 +28,19 @@ def test_a_cron_job_leaves_room_for_what_kubernetes_adds() -> None:
     assert len(names.cron_job("f" * 63)) == 52
 
 
+@given(st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", fullmatch=True))
+def test_a_pool_leaves_room_for_what_kubernetes_adds_to_its_pods(runtime: str) -> None:
+    name = names.pool(runtime, "amd64")
+
+    assert re.match(DNS_LABEL, name)
+    assert len(name) <= 40
+
+
+def test_pools_of_runtimes_that_differ_in_a_dot_do_not_meet() -> None:
+    assert names.pool("node-20.0", "amd64") != names.pool("node-20-0", "amd64")
+    assert names.pool("python-3.13", "amd64") == "appfn-pool-python-3-13-d888c03a-amd64"
+
+
 @pytest.mark.parametrize("same", ["hello", "6213b58cb21dda6c3263", "a-b-c"])
 def test_an_id_that_is_a_dns_label_is_its_own_name(same: str) -> None:
     assert names.resource_name(same) == same

@@ -12,11 +12,12 @@ from appfn.api.runtime import Architecture
 def child_labels(
     *,
     component: str,
-    function: str,
+    function: str = "",
     deployment: str = "",
     architecture: Architecture | None = None,
     runtime: str = "",
     shim: str = "",
+    pool: str = "",
 ) -> dict[str, str]:
     """Return the labels of a child; those whose value is empty are left out."""
     labels = {
@@ -27,6 +28,7 @@ def child_labels(
         names.LABEL_ARCHITECTURE: architecture or "",
         names.LABEL_RUNTIME: runtime,
         names.LABEL_SHIM: shim,
+        names.LABEL_POOL: pool,
     }
     return {name: str(value) for name, value in labels.items() if value}
 

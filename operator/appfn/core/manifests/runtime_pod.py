@@ -1,7 +1,12 @@
-"""A runtime pod: the waiting runtime container and, started before it, the agent that will receive the code."""
+"""A runtime pod: the waiting runtime container and, started before it, the agent that will receive the code.
 
+The agent alone holds the pod's token, by which it announces itself to a shim; user code never sees it.
+"""
+
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, assert_never
 
 from appfn import names
@@ -12,11 +17,15 @@ from appfn.api.pods import ResourceRequirements, Toleration
 from appfn.api.runtime import Architecture, LoadMode, Runtime, SecurityProfile
 from appfn.core.manifests.meta import child_labels, owner_reference
 from appfn.core.manifests.pod import (
+    TOKEN_DIRECTORY,
+    TOKEN_FILE,
     container_security,
     empty_dir,
     environment,
     pod_defaults,
     scheduling,
+    token_mount,
+    token_volume,
 )
 
 RUNTIME_CONTAINER = "runtime"
@@ -32,16 +41,21 @@ _TMP = "tmp"
 _TMP_PATH = "/tmp"  # noqa: S108 - a path inside the pod
 _SHARED_LIMIT = "1Gi"
 _TMP_LIMIT = "256Mi"
+_DIGEST = 16
 _AGENT_RESOURCES: Json = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}
 """No CPU limit: unpacking is on the path of a cold call, and idles ever after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimePodTemplate:
-    """What all pods of a function have in common. Pods of unequal templates cannot stand in for each other."""
+    """What all pods of a function, or of a pool, have in common.
+
+    Pods of unequal templates cannot stand in for each other.
+    """
 
     namespace: str
     function: str
+    """Empty in a pool."""
     runtime: str
     """Resource name of the Runtime."""
     images: Mapping[Architecture, str]
@@ -56,19 +70,39 @@ class RuntimePodTemplate:
     @classmethod
     def of(cls, function: Function, runtime: Runtime) -> Self:
         """Return the template a function asks for; its resources replace the runtime's as a whole."""
-        return cls(
-            namespace=function.metadata.namespace,
+        return replace(
+            cls.of_pool(function.metadata.namespace, runtime),
             function=function.metadata.name,
-            runtime=runtime.metadata.name,
-            images={entry.architecture: entry.image for entry in runtime.spec.images},
-            start_command=runtime.spec.start_command,
-            load_mode=runtime.spec.load_mode,
-            security_profile=runtime.spec.security_profile,
             resources=function.spec.resources or runtime.spec.resources,
             node_selector=function.spec.node_selector,
             tolerations=tuple(function.spec.tolerations),
             runtime_class_name=function.spec.runtime_class_name,
         )
+
+    @classmethod
+    def of_pool(cls, namespace: str, runtime: Runtime) -> Self:
+        """Return the template of pods for any function that asks for nothing of its own."""
+        return cls(
+            namespace=namespace,
+            function="",
+            runtime=runtime.metadata.name,
+            images={entry.architecture: entry.image for entry in runtime.spec.images},
+            start_command=runtime.spec.start_command,
+            load_mode=runtime.spec.load_mode,
+            security_profile=runtime.spec.security_profile,
+            resources=runtime.spec.resources,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What the agent of a pod is told."""
+
+    image: str
+    announce_url: str
+    """Base URL of the shim that the agent announces itself to."""
+    load_token_hash: str = ""
+    """sha256 (hex) of the token a load must bring; empty: the pod is of a pool, and the shim's answer says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +116,8 @@ class PodIdentity:
     shim: str
     """Replica of the shim that uses the pod."""
     agent_image: str
+    announce_url: str
+    """Base URL of that replica."""
     load_token_hash: str
     """sha256 (hex) of the token a load must bring."""
 
@@ -107,58 +143,110 @@ def runtime_pod(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
             "name": identity.name,
             "namespace": template.namespace,
             "labels": labels,
+            "annotations": {names.ANNOTATION_TEMPLATE: template_digest(template, identity.architecture)},
             "ownerReferences": [owner_reference(DEPLOYMENT, identity.deployment)],
         },
-        "spec": _spec(template, identity),
+        "spec": pod_spec(template, identity.architecture, _agent_settings(identity)),
     }
 
 
-def _spec(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
+def template_digest(template: RuntimePodTemplate, architecture: Architecture) -> str:
+    """Return what a pod's annotation ANNOTATION_TEMPLATE says: equal for pods that can stand in for each other.
+
+    Another agent image, or the address it announces itself to, makes no difference to a function. A function that asks
+    for nothing of its own has the digest of its Runtime's pool.
+
+    Raises:
+        KeyError: the template has no image of the architecture.
+    """
+    offered = [
+        str(template.load_mode),
+        runtime_container(template, architecture),
+        dict(template.node_selector),
+        [toleration.to_json() for toleration in template.tolerations],
+        template.runtime_class_name,
+    ]
+    return hashlib.sha256(json.dumps(offered, sort_keys=True).encode()).hexdigest()[:_DIGEST]
+
+
+def _agent_settings(identity: PodIdentity) -> AgentSettings:
+    return AgentSettings(
+        image=identity.agent_image,
+        announce_url=identity.announce_url,
+        load_token_hash=identity.load_token_hash,
+    )
+
+
+def pod_spec(template: RuntimePodTemplate, architecture: Architecture, agent: AgentSettings) -> Json:
+    """Return the spec of a pod, whoever makes it.
+
+    Raises:
+        KeyError: the template has no image of the architecture.
+    """
     spec: Json = {
         **pod_defaults(service_account=names.SERVICE_ACCOUNT_RUNTIME),
         **scheduling(
-            architecture=identity.architecture,
+            architecture=architecture,
             node_selector=template.node_selector,
             tolerations=template.tolerations,
         ),
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
-        "initContainers": [_agent(template, identity)],
-        "containers": [_runtime(template, template.images[identity.architecture])],
-        "volumes": [empty_dir(_SHARED, _SHARED_LIMIT), *_own_volumes(template.load_mode)],
+        "initContainers": [_agent(template, agent)],
+        "containers": [runtime_container(template, architecture)],
+        "volumes": [empty_dir(_SHARED, _SHARED_LIMIT), *_own_volumes(template.load_mode), token_volume()],
     }
     if template.runtime_class_name is not None:
         spec["runtimeClassName"] = template.runtime_class_name
     return spec
 
 
-def _agent(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
-    """Return the agent, a native sidecar: it runs before the runtime container is started."""
+def _agent(template: RuntimePodTemplate, agent: AgentSettings) -> Json:
+    """Return the agent, a native sidecar: it runs before the runtime container is started.
+
+    It is ready once the pod can be given its code, so a pod of a pool that is Ready is one that can be claimed.
+    """
     return {
         "name": AGENT_CONTAINER,
-        "image": identity.agent_image,
+        "image": agent.image,
         "imagePullPolicy": "IfNotPresent",
         "restartPolicy": "Always",
         "command": ["python", "-m", "appfn", "agent", "serve"],
-        "env": environment(
-            {
-                "APPFN_AGENT_PORT": str(AGENT_PORT),
-                "APPFN_LOAD_MODE": str(template.load_mode),
-                "APPFN_LOAD_TOKEN_SHA256": identity.load_token_hash,
-            },
-        ),
+        "env": _agent_environment(template, agent),
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": AGENT_PORT},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        },
         "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
         "resources": _AGENT_RESOURCES,
         "securityContext": container_security(),
-        "volumeMounts": [{"name": _SHARED, "mountPath": _SHARED_PATH}],
+        "volumeMounts": [{"name": _SHARED, "mountPath": _SHARED_PATH}, token_mount()],
     }
 
 
-def _runtime(template: RuntimePodTemplate, image: str) -> Json:
+def _agent_environment(template: RuntimePodTemplate, agent: AgentSettings) -> list[Json]:
+    values = {
+        "APPFN_AGENT_PORT": str(AGENT_PORT),
+        "APPFN_LOAD_MODE": str(template.load_mode),
+        "APPFN_ANNOUNCE_URL": agent.announce_url,
+        "APPFN_TOKEN_FILE": f"{TOKEN_DIRECTORY}/{TOKEN_FILE}",
+    }
+    own = {"APPFN_LOAD_TOKEN_SHA256": agent.load_token_hash} if agent.load_token_hash else {"APPFN_POOL": "1"}
+    address = {"name": "APPFN_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    return [*environment(values | own), address]
+
+
+def runtime_container(template: RuntimePodTemplate, architecture: Architecture) -> Json:
+    """Return the container that runs the code.
+
+    Raises:
+        KeyError: the template has no image of the architecture.
+    """
     # An image that isn't ours writes all over its root; ours needs only /tmp.
     read_only = template.load_mode is LoadMode.IMPORT
     return {
         "name": RUNTIME_CONTAINER,
-        "image": image,
+        "image": template.images[architecture],
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", _start(template)],
         "ports": [{"name": "runtime", "containerPort": RUNTIME_PORT}],

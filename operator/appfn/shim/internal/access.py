@@ -5,6 +5,7 @@ import re
 from aiohttp import web
 
 from appfn import names
+from appfn.kube.protocols import TokenIdentity
 from appfn.shim.auth.authenticator import bearer
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.services import AUTH, CONFIG
@@ -38,11 +39,24 @@ async def trigger(request: web.Request) -> str:
     return match[1]
 
 
+async def runtime_pod(request: web.Request) -> tuple[str, str]:
+    """Return namespace and name of the runtime pod whose agent calls; raises as `operator`."""
+    identity = await _identity(request)
+    match = _SERVICE_ACCOUNT.fullmatch(identity.username)
+    if match is None or match[2] != names.SERVICE_ACCOUNT_RUNTIME or not identity.pod:
+        raise AppwriteError(Problem.INTERNAL_FORBIDDEN)
+    return match[1], identity.pod
+
+
 async def _username(request: web.Request) -> str:
+    return (await _identity(request)).username
+
+
+async def _identity(request: web.Request) -> TokenIdentity:
     identity = await request.app[AUTH].identity(bearer(request.headers))
     if identity is None:
         raise AppwriteError(Problem.INTERNAL_UNAUTHENTICATED)
-    return identity.username
+    return identity
 
 
 def _account(namespace: str, name: str) -> str:

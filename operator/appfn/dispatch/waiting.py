@@ -1,0 +1,80 @@
+"""The calls of a group that wait for a pod, and what they get."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from appfn.api.execution import Failure, PhaseTimes
+from appfn.dispatch.pod import RuntimePod
+from appfn.errors import TransientError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The right to run one call in a pod; must be given back by `Group.release`."""
+
+    pod: RuntimePod
+    cold: bool
+    """The call waited for a pod to be started."""
+    times: PhaseTimes
+    """Where the wait went."""
+
+
+class Waiter:
+    """A call in the queue."""
+
+    __slots__ = ("answer", "since")
+
+    def __init__(self, since: float) -> None:
+        """`since`: when the call came in, monotonic seconds."""
+        self.since = since
+        self.answer: asyncio.Future[Slot | Failure] = asyncio.get_running_loop().create_future()
+
+    def granted(self) -> Slot | None:
+        """Return the slot that it was given, if it was."""
+        if not self.answer.done() or self.answer.cancelled() or self.answer.exception() is not None:
+            return None
+        granted = self.answer.result()
+        return granted if isinstance(granted, Slot) else None
+
+
+class Line:
+    """First come, first served."""
+
+    def __init__(self) -> None:
+        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def join(self, waiter: Waiter, *, first: bool) -> None:
+        """Stand at the end, or at the front."""
+        self._waiters[waiter] = None
+        if first:
+            self._waiters.move_to_end(waiter, last=False)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Stand there no more."""
+        self._waiters.pop(waiter, None)
+
+    def next(self) -> Waiter:
+        """Return the first, who leaves."""
+        return self._waiters.popitem(last=False)[0]
+
+    def refuse_all(self, failure: Failure) -> None:
+        """Send all away with the failure."""
+        for waiter in self._empty():
+            if not waiter.answer.done():
+                waiter.answer.set_result(failure)
+
+    def close(self) -> None:
+        """Send all away: they may be served elsewhere, or later."""
+        for waiter in self._empty():
+            if not waiter.answer.done():
+                waiter.answer.set_exception(TransientError("the dispatcher is shutting down", retry_after=1.0))
+
+    def _empty(self) -> Iterable[Waiter]:
+        waiters = list(self._waiters)
+        self._waiters.clear()
+        return waiters
