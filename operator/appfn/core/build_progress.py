@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from appfn import names
 from appfn.api.base import Model
 from appfn.api.deployment import Artifact
 from appfn.core.manifests.build_job import AGENT, BUILD, CONTAINERS
@@ -104,14 +105,19 @@ def _disrupted(pod: Mapping[str, Any]) -> bool:
 
 
 def _reported(pod: Mapping[str, Any], name: str) -> Progress | None:
-    """Return the result the agent reported, if it has."""
+    """Return the result the agent reported, if it has.
+
+    Its termination message is the truth; until the kubelet shows it, the shim's copy of a good report on the pod is.
+    """
     agent, build = _terminated(pod, AGENT), _terminated(pod, BUILD)
-    report = _report(agent)
-    if agent is None or report is None:
+    annotations = pod["metadata"].get("annotations") or {}
+    told = {"message": annotations.get(names.ANNOTATION_BUILD_REPORT), "exitCode": 0} if agent is None else agent
+    report = _report(told)
+    if report is None:
         return None
-    if agent.get("exitCode") == 0 and report.artifact is not None:
+    if told.get("exitCode") == 0 and report.artifact is not None and not report.reason:
         return Progress(state=JobState.SUCCEEDED, report=report, pod=name)
-    if not report.reason:
+    if agent is None or not report.reason:
         return None
     reason, message = report.reason, report.message
     if reason == _BUILD_FAILED and build is not None and build.get("reason") == _OOM_KILLED:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from appfn import names
 from appfn.api.base import Json
 from appfn.core.build_progress import JobState, Progress, progress
 from appfn.core.problem import BuildReason
@@ -88,6 +89,32 @@ def test_a_build_is_over_when_its_agent_has_ended_whatever_the_kubelet_knows_of_
     agent = ended("agent", message=report(artifact=ARTIFACT))
 
     assert look(built(agent, build=running("build"))).state is JobState.SUCCEEDED
+
+
+def annotated(body: Json, text: str) -> Json:
+    body["metadata"]["annotations"] = {names.ANNOTATION_BUILD_REPORT: text}
+    return body
+
+
+def test_a_good_report_that_the_shim_wrote_on_the_pod_is_the_result_before_the_kubelet_knows() -> None:
+    seen = look(annotated(built(running("agent"), build=running("build")), report(artifact=ARTIFACT)))
+
+    assert seen.state is JobState.SUCCEEDED
+    assert seen.report is not None
+    assert seen.report.artifact is not None
+
+
+@pytest.mark.parametrize("told", [report(reason="BuildFailed", artifact=ARTIFACT), report(), "junk", ""])
+def test_on_the_pod_nothing_but_a_good_report_is_read(told: str) -> None:
+    assert look(annotated(built(running("agent")), told)).state is JobState.RUNNING
+
+
+def test_what_the_agent_ended_with_counts_more_than_what_is_written_on_the_pod() -> None:
+    failed = built(ended("agent", code=1, message=report(reason="UploadFailed")))
+
+    seen = look(annotated(failed, report(artifact=ARTIFACT)))
+
+    assert (seen.state, seen.reason) == (JobState.FAILED, "UploadFailed")
 
 
 def test_a_build_whose_command_ended_well_is_not_over() -> None:
