@@ -14,8 +14,8 @@ from appfn.agent.retry import Patience
 from appfn.agent.shim import ShimError
 from appfn.agent.upload import UploadStep
 
-HURRY = Patience(seconds=1.0)
-"""With the shim, about a report that comes by the kubelet soon anyway."""
+HURRY_SECONDS = 1.0
+"""What the shim is given for a report that comes by the kubelet as soon anyway."""
 
 
 def build(fetch: FetchStep) -> Report:
@@ -23,8 +23,9 @@ def build(fetch: FetchStep) -> Report:
     report = _build(fetch)
     if not report.reason:
         # Not of a failure: it may be put down to what only the kubelet knows.
+        shim = replace(fetch.shim, patience=Patience(seconds=HURRY_SECONDS), socket_seconds=HURRY_SECONDS)
         with contextlib.suppress(ShimError):
-            replace(fetch.shim, patience=HURRY).post("/internal/v1/build-reports", report.to_json())
+            shim.post("/internal/v1/build-reports", report.to_json())
     return report
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from appfn.api.base import Json
-from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, FUNCTION, JOB, NODE, RUNTIME, Key, Kind
+from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, FUNCTION, JOB, NODE, POD, RUNTIME, Key, Kind
 from appfn.reconcile.registry import Controller
 from support.polling import eventually
 from support.reconciling import Operator, condition
@@ -103,6 +103,25 @@ async def test_an_inline_source_is_stored_and_built_and_the_deployment_gets_read
     assert ready["builds"][0]["logTail"] == "installing\ndone\n"
     assert [stored["artifact"]["digest"] for stored in operator.shim.builds.values()] == [DIGEST]
     await at_rest(operator)
+
+
+async def test_a_report_on_the_pod_makes_the_deployment_ready_before_the_kubelet_tells(
+    operator: Operator, runtime: str
+) -> None:
+    await arrange(operator, runtime)
+    await build(operator)
+    report = {"artifact": {"digest": DIGEST, "size": 3}, "log": None, "sourceDigest": DIGEST}
+    pod = await pod_of(operator)
+    annotations = {"appfn.dev/build-report": json.dumps(report)}
+    await operator.patch(POD, pod["metadata"]["name"], {"metadata": {"annotations": annotations}})
+
+    early = await build(operator)
+    await at_rest(operator)
+    await succeed(operator)
+    await at_rest(operator)
+
+    assert early["phase"] == "ready"
+    assert early["builds"][0]["artifact"] == {"digest": DIGEST, "size": 3}
 
 
 async def test_the_same_source_is_not_built_again(operator: Operator, runtime: str) -> None:

@@ -216,6 +216,17 @@ def test_the_command_never_runs_if_the_source_is_no_good(
     assert not (pod.root / "ran").exists()
 
 
+@pytest.mark.parametrize("good", [True, False])
+def test_a_good_report_is_told_to_the_shim_too_and_a_failure_is_not(pod: Pod, good: bool) -> None:  # noqa: FBT001 - pytest's
+    agent = pod.agent()
+    pod.build("exit 0" if good else "exit 1")
+
+    report = pod.report(agent)
+
+    told = [json.loads(request.body) for request in pod.shim.requests if request.method == "POST"]
+    assert told == ([report] if good else [])
+
+
 def test_the_command_does_not_run_where_an_earlier_build_was_found(pod: Pod) -> None:
     pod.known_builds["any"] = {"artifact": {"digest": "sha256:built", "size": 7}, "log": None}
     build = pod.build("touch $ROOT/ran")

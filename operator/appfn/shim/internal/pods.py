@@ -36,6 +36,8 @@ async def announce(request: web.Request) -> web.Response:
 async def report(request: web.Request) -> web.Response:
     """Write the report of a build on its pod, where the operator's watch sees it before the kubelet's next look."""
     namespace, pod = await access.build_pod(request)
+    if request.app[CATALOG].project_of(namespace) is None:
+        raise AppwriteError(Problem.INTERNAL_NOT_FOUND, f"Namespace {namespace!r} is not a project.")
     text = json.dumps(await http.read_json(request), separators=(",", ":"))
     if len(text) > MAX_REPORT:
         raise invalid_argument("report", f"Value must have {MAX_REPORT} characters at most")
