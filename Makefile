@@ -53,7 +53,7 @@ e2e: $(STAMP) ## Real pods; takes the cluster of `make up`, or one of its own fo
 
 .PHONY: hotpath
 hotpath: $(STAMP) ## What a call costs in the shim itself, beside a bare aiohttp handler
-	@PYTHONPATH=operator:bench $(PY) bench/hotpath.py $(ARGS)
+	@PYTHONPATH=operator $(PY) -m bench.hotpath $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## Benchmarks, some named by BENCH="warm_c1 …", flags by BENCH_FLAGS="--short --write-docs"

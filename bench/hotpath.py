@@ -21,11 +21,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import flame
 import uvloop
 from aiohttp import web
 from pyinstrument import Profiler
@@ -40,6 +40,7 @@ from appfn.shim.auth import api_key
 from appfn.shim.run import make_runner
 from appfn.shim.services import Surroundings
 from appfn.telemetry import configure_logging
+from bench import flame
 
 Json = dict[str, Any]
 
@@ -315,7 +316,8 @@ async def _load(port: int, pid: int, *, connections: int, requests: int) -> Load
     made = []
     for _ in range(connections):
         done = asyncio.Event()
-        _, protocol = await loop.create_connection(lambda done=done: _Connection(left, taken, done), "127.0.0.1", port)
+        make = partial(_Connection, left, taken, done)
+        _, protocol = await loop.create_connection(make, "127.0.0.1", port)
         made.append((protocol, done))
     for _, done in made:
         await done.wait()
