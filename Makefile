@@ -31,7 +31,7 @@ lint: $(STAMP) ## Style, formatting and the direction of imports
 
 .PHONY: types
 types: $(STAMP) ## mypy --strict
-	@$(VENV)/bin/mypy operator/appfn localcluster tests
+	@$(VENV)/bin/mypy operator/appfn localcluster tests bench
 
 .PHONY: unit
 unit: $(STAMP) ## Pure code, seconds
@@ -50,6 +50,15 @@ conformance: $(STAMP) ## Every runtime against one table of cases
 .PHONY: e2e
 e2e: $(STAMP) ## Real pods; takes the cluster of `make up`, or one of its own for the while
 	@python3 -m localcluster session -- $(PYTEST) --timeout 420 tests/e2e
+
+.PHONY: hotpath
+hotpath: $(STAMP) ## What a call costs in the shim itself, beside a bare aiohttp handler
+	@PYTHONPATH=operator $(PY) -m bench.hotpath $(ARGS)
+
+.PHONY: bench
+bench: $(STAMP) ## Benchmarks, some named by BENCH="warm_c1 …", flags by BENCH_FLAGS="--short --write-docs"
+	@bench/prerequisites
+	@PYTHONPATH=operator:tests python3 -m localcluster session -- $(PY) -m bench.run $(BENCH_FLAGS) $(BENCH)
 
 .PHONY: lock
 lock: $(STAMP) ## Pin the dependencies anew

@@ -82,6 +82,8 @@ class ShimConfig:
     """Address to listen on."""
     port: int = _env("PORT", 8080, low=0)
     """Port to listen on; 0 picks a free one."""
+    metrics_port: int = _env("METRICS_PORT", 9090, low=0)
+    """Port of /metrics, which names every project and function that is called; 0 picks a free one."""
     processes: int = _env("PROCESSES", 1, low=1, high=MAX_PROCESSES)
     """Worker processes that serve the port together, as one shim: more than one uses more than one core."""
     process_index: int = _env("PROCESS_INDEX", -1, low=-1)
@@ -101,7 +103,11 @@ class ShimConfig:
     lease_seconds: float = _env("EXECUTION_LEASE_SECONDS", 15.0, low=1)
     """A worker that has not renewed its lease for so long is taken for dead."""
     queue_limit: int = _env("QUEUE_LIMIT", 1000, low=1)
-    """Executions of one function that may wait, sync and async each; beyond, 429."""
+    """Async executions of one function that may wait in the store; beyond, 429."""
+    sync_queue_limit: int = _env("SYNC_QUEUE_LIMIT", 100, low=1)
+    """Calls of one function that may wait for a pod, each with a client behind it; beyond, 429."""
+    max_requests: int = _env("MAX_REQUESTS", 1024, low=1)
+    """Requests under way at once in a process; calls beyond are answered 429, so that memory is bounded."""
     async_concurrency: int = _env("ASYNC_CONCURRENCY", 64, low=1)
     """Async executions one replica runs at once."""
     pod_start_seconds: float = _env("POD_START_SECONDS", 60.0, low=1)

@@ -206,7 +206,7 @@ class Project:
         **settings: Any,
     ) -> AsyncIterator[Dispatcher]:
         """Run a dispatcher; `settings` replace those of the configuration, `through` the way to the API server."""
-        config = ShimConfig(**{"replica": REPLICA, "pod_start_seconds": 10.0, "queue_limit": 100, **settings})
+        config = ShimConfig(**{"replica": REPLICA, "pod_start_seconds": 10.0, "sync_queue_limit": 100, **settings})
         dispatcher = Dispatcher(
             cluster=through or self.cluster,
             watcher=self.cluster,

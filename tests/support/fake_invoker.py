@@ -93,6 +93,10 @@ class FakeInvoker:
         finally:
             self._accepted -= 1
 
+    def overloaded(self, function_uid: str, deployment_uid: str) -> float | None:
+        """Say so while there is no room."""
+        return 1.5 if self._accepted >= self.room else None
+
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Remember the targets."""
         self.targets = dict(targets)

@@ -14,11 +14,10 @@ _FOLDERS = "usr/lib/postgresql/*/bin"
 _USERS = ("postgres", "nobody")
 _SETTINGS = (
     "listen_addresses=''",
-    # No test cuts the power; crashes of clients and of the server itself lose nothing by these.
-    "fsync=off",
-    "full_page_writes=off",
     "max_connections=60",
 )
+# No test cuts the power; crashes of clients and of the server itself lose nothing by these.
+_HASTY = ("fsync=off", "full_page_writes=off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +28,14 @@ class Server:
     socket: Path
     user: str | None
     """Who it runs as; None: who we are."""
+    durable: bool = False
+    """Whether a commit is on the disk when it is answered, as a benchmark wants it."""
     names: Iterator[int] = field(default_factory=count)
 
     def start(self) -> None:
         """Start it."""
-        options = " ".join(f"-c {setting}" for setting in (*_SETTINGS, f"unix_socket_directories={self.socket}"))
+        settings = (*_SETTINGS, *(() if self.durable else _HASTY), f"unix_socket_directories={self.socket}")
+        options = " ".join(f"-c {setting}" for setting in settings)
         self._control("--log", self.socket / "log", "--options", options, "start")
 
     def stop(self) -> None:
@@ -52,7 +54,7 @@ class Server:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server]:
+def postgres_server(*, durable: bool = False) -> Iterator[Server]:
     """Start a server, stop and remove it in the end."""
     programs = _programs()
     user = _user()
@@ -62,7 +64,7 @@ def postgres_server() -> Iterator[Server]:
             shutil.chown(folder, user)
         data = folder / "data"
         _run([programs / "initdb", "--pgdata", data, "--username", "appfn", "--auth", "trust", "--no-sync"], user=user)
-        server = Server(programs, folder, user)
+        server = Server(programs, folder, user, durable)
         server.start()
         try:
             yield server

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ class Shim:
     pids: list[int]
     """By index; the supervisor where it is alone."""
     sockets: Path
+    metrics: ShimAt
+    """The port of their metrics."""
 
     @asynccontextmanager
     async def process(self, index: int) -> AsyncIterator[ShimAt]:
@@ -55,7 +58,14 @@ async def running_shims(
     folder: Path, kubeconfig: Path, system: str, *, processes: int, **variables: str
 ) -> AsyncIterator[Shim]:
     """Run a shim of so many processes; SIGTERM at the end, unless it has ended by then."""
-    options = {"KUBECONFIG": str(kubeconfig), "PROCESSES": str(processes), "PORT": "0", "POD_NAME": "shim-0"}
+    metrics_port = free_port()
+    options = {
+        "KUBECONFIG": str(kubeconfig),
+        "PROCESSES": str(processes),
+        "PORT": "0",
+        "METRICS_PORT": str(metrics_port),
+        "POD_NAME": "shim-0",
+    }
     environ = shim_environ(folder, system, LOG_LEVEL="INFO", **(options | variables))
     log = folder / "log"
     with log.open("wb") as stderr:
@@ -71,11 +81,24 @@ async def running_shims(
         base, sockets = f"http://127.0.0.1:{environment['APPFN_PORT']}", Path(environment.get("APPFN_SOCKETS_DIR", ""))
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as session:
             pids = [pid for _, pid in children]
-            yield Shim(supervisor=supervisor, door=ShimAt(base, session), pids=pids, sockets=sockets)
+            yield Shim(
+                supervisor=supervisor,
+                door=ShimAt(base, session),
+                pids=pids,
+                sockets=sockets,
+                metrics=ShimAt(f"http://127.0.0.1:{metrics_port}", session),
+            )
     finally:
         if supervisor.returncode is None:
             supervisor.send_signal(signal.SIGTERM)
         await supervisor.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 async def _serving(supervisor: asyncio.subprocess.Process, log: Path, processes: int) -> None:

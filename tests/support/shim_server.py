@@ -33,6 +33,7 @@ def shim_environ(folder: Path, system: str, **variables: str) -> dict[str, str]:
         "APPFN_OPERATOR_USER": f"system:serviceaccount:{system}:appfn-operator",
         "APPFN_HOST": "127.0.0.1",
         "APPFN_PORT": "0",
+        "APPFN_METRICS_PORT": "0",
         "APPFN_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/executions.db",
         "APPFN_ARTIFACTS_URL": f"file://{folder}/artifacts",
         "APPFN_CACHE_DIR": f"{folder}/cache",

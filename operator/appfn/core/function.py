@@ -50,8 +50,8 @@ class Plan:
     """Deployments that may have waited for the Function."""
     activated: bool = False
     """Calls have become possible or go elsewhere now: Executions may have waited for that."""
-    edited: bool = False
-    """The spec is not the one that the status was written for: the limits of the history may be others."""
+    history: bool = False
+    """The history may be due: its limits are others, or there were the first calls while nobody listened."""
     requeue: float | None = None
 
 
@@ -80,7 +80,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
         status=_status(observed, activation, schedule, now),
         waiting=tuple(item.metadata.key for item in observed.deployments if _waits(item)),
         activated=activation.active is not None and changed,
-        edited=_edited(function),
+        history=_edited(function) or _first_called(observed),
         requeue=min((wish for wish in wishes if wish is not None), default=None),
     )
 
@@ -92,6 +92,11 @@ def schedule_refused(plan: Plan, reason: str, message: str, now: datetime) -> Fu
 
 def _edited(function: Function) -> bool:
     return function.metadata.generation != function.status.observed_generation
+
+
+def _first_called(observed: Observed) -> bool:
+    counted = observed.function.status.executions.total
+    return counted == 0 and observed.summary is not None and observed.summary.counts.total > 0
 
 
 def _waits(deployment: Deployment) -> bool:

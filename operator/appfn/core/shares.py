@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from appfn import names
-from appfn.api.function import Scaling
+from appfn.api.function import Function, Scaling
+from appfn.api.runtime import Runtime
 from appfn.config import MAX_PROCESSES, ShimConfig
 
 
@@ -71,3 +72,15 @@ ALONE = Part()
 def servers(scaling: Scaling) -> int:
     """Return how many processes may serve a function: each has a pod, and one that is kept loaded where any is."""
     return max(1, scaling.min_replicas or scaling.max_replicas)
+
+
+def share_of(function: Function, total: int, part: Part) -> int:
+    """Return a process's part of what a function may have in all."""
+    return part.share(total, function.metadata.uid, servers=servers(function.spec.scaling))
+
+
+def capacity(function: Function, runtime: Runtime | None, part: Part) -> int:
+    """Return how many calls of a function a process can run at once, all its pods together."""
+    limit = runtime.spec.concurrency if runtime else 1
+    per_pod = max(1, min(function.spec.scaling.concurrency or limit, limit))
+    return share_of(function, max(1, function.spec.scaling.max_replicas), part) * per_pod

@@ -33,22 +33,32 @@ def injected(
         deployment: the version of it that runs.
         runtime: what it runs on.
     """
-    event = request.trigger is Trigger.EVENT
-    values = {
-        "ID": function.appwrite_id,
-        "NAME": function.display_name,
-        "DEPLOYMENT": deployment.appwrite_id,
-        "TRIGGER": request.trigger.value,
-        "PROJECT_ID": project,
-        "RUNTIME_NAME": runtime.spec.display_name,
-        "RUNTIME_VERSION": runtime.spec.version,
-        "EVENT": request.event if event else "",
-        "EVENT_DATA": request.event_data if event else "",
-        "DATA": payload(request),
-        "USER_ID": request.user_id,
-        "JWT": request.jwt,
+    return constant(project, function, deployment, runtime) | of_request(request)
+
+
+def constant(project: str, function: Function, deployment: Deployment, runtime: Runtime) -> dict[str, str]:
+    """Return those of the twelve that are the same for each execution of a deployment."""
+    return {
+        PREFIX + "ID": function.appwrite_id,
+        PREFIX + "NAME": function.display_name,
+        PREFIX + "DEPLOYMENT": deployment.appwrite_id,
+        PREFIX + "PROJECT_ID": project,
+        PREFIX + "RUNTIME_NAME": runtime.spec.display_name,
+        PREFIX + "RUNTIME_VERSION": runtime.spec.version,
     }
-    return {PREFIX + name: value for name, value in values.items()}
+
+
+def of_request(request: ExecutionRequest) -> dict[str, str]:
+    """Return those of the twelve that an execution brings."""
+    event = request.trigger is Trigger.EVENT
+    return {
+        PREFIX + "TRIGGER": request.trigger.value,
+        PREFIX + "EVENT": request.event if event else "",
+        PREFIX + "EVENT_DATA": request.event_data if event else "",
+        PREFIX + "DATA": payload(request),
+        PREFIX + "USER_ID": request.user_id,
+        PREFIX + "JWT": request.jwt,
+    }
 
 
 def merged(user: Mapping[str, str], appwrite: Mapping[str, str]) -> dict[str, str]:

@@ -145,7 +145,7 @@ class Dispatcher:
             fleet=self._fleet,
             tasks=self._tasks,
             counters=self._counters,
-            queue_limit=config.queue_limit,
+            queue_limit=config.sync_queue_limit,
             wait_seconds=config.pod_start_seconds,
             now=now,
         )
@@ -213,8 +213,11 @@ class Dispatcher:
         if self._closing:
             return
         self._targets = targets
+        called = {key.function_uid for key in self._groups}
         wanted: set[_GroupKey] = set()
         for uid, target in targets.items():
+            if uid not in called and not target.function.spec.scaling.min_replicas:
+                continue  # as most of thousands
             key = _GroupKey(uid, target.deployment_uid)
             wanted.add(key)
             if target.function.spec.scaling.min_replicas:
@@ -230,6 +233,11 @@ class Dispatcher:
         key = Key(namespace, pod)
         self._fleet.announce(key, address)
         return load_token_hash(self._launcher.load_token(key))
+
+    def overloaded(self, function_uid: str, deployment_uid: str) -> float | None:
+        """Return after how many seconds to come back where `invoke` would find the deployment's queue full now."""
+        group = self._groups.get(_GroupKey(function_uid, deployment_uid))
+        return group.retry_after if group is not None else None
 
     def ready(self, function_uid: str, deployment_uid: str) -> int:
         """Return how many loaded pods a deployment has."""

@@ -125,10 +125,15 @@ class Group:
             raise NotServedError(failures.no_architecture())
         if not self._queue and (pod := self._free_pod()) is not None:
             return self._grant(pod, since)
-        if len(self._queue) >= self._source.share(self._services.queue_limit) and not again:
+        if self.retry_after is not None and not again:
             message = f"{len(self._queue)} executions of function {self.template.function} are waiting already"
-            raise QueueFullError(message, retry_after=_RETRY_AFTER)
+            raise QueueFullError(message, retry_after=self.retry_after)
         return await self._wait(Waiter(since), first=again)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which to try again where the queue is full, else None."""
+        return _RETRY_AFTER if len(self._queue) >= self._source.share(self._services.queue_limit) else None
 
     def release(self, slot: Slot, *, pod_usable: bool, answered: bool) -> None:
         """Give a slot back. `answered`: the pod has answered a call."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from appfn.api.function import Function
 from appfn.api.runtime import Runtime
 from appfn.core.manifests.runtime_pod import RuntimePodTemplate
-from appfn.core.shares import ALONE, Part, servers
+from appfn.core.shares import ALONE, Part, share_of
 from appfn.dispatch.scaling import Limits
 
 
@@ -35,8 +35,7 @@ class Source:
 
     def share(self, total: int) -> int:
         """Return this process's part of what the function may have in all."""
-        function = self.function
-        return self.part.share(total, function.metadata.uid, servers=servers(function.spec.scaling))
+        return share_of(self.function, total, self.part)
 
     def same(self, other: "Source") -> bool:
         """Tell, at once, whether both are the very objects of `other`, as they are between two changes of a cache."""

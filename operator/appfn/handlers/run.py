@@ -25,14 +25,14 @@ from appfn.handlers import registry, watching
 from appfn.handlers.events import Surroundings, keys_of
 from appfn.handlers.health import Metrics, Role, Vitals, serving
 from appfn.handlers.sweep import Sweep
-from appfn.handlers.work import EVERYTHING, Item, Scope, Work
+from appfn.handlers.work import EVERYTHING, ROUND, Item, Scope, Work
 from appfn.kube.backoff import full_jitter
 from appfn.kube.client import KubeCluster, connect
 from appfn.kube.lease import LeaderElection
 from appfn.kube.protocols import Reader
 from appfn.reconcile import shim_client
 from appfn.reconcile.queue import WorkQueue
-from appfn.reconcile.registry import Controller, Dependencies, Handler, controllers, feeds
+from appfn.reconcile.registry import Controller, Dependencies, Handler, Seen, controllers, feeds
 from appfn.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ class Process:
         self._now = now
         self._metrics = Metrics(self.vitals, controller=_controller_of)
         self._surroundings = Surroundings()
+        self._seen = Seen()
 
     def take_signals(self) -> None:
         """Let SIGTERM and SIGINT ask this process to stop."""
@@ -130,7 +131,9 @@ class Process:
         common, operator = self._config.common, self._config.operator
         token = Path(operator.token_path)
         async with shim_client.connect(common.shim_url, token_path=token, clock=loop.time) as shim:
-            deps = Dependencies(cluster=cluster, shim=shim, config=self._config, now=self._now, mark=self._mark)
+            deps = Dependencies(
+                cluster=cluster, shim=shim, config=self._config, now=self._now, mark=self._mark, seen=self._seen
+            )
             handler = self._metrics.measured(self._dispatcher(deps))
             async with asyncio.TaskGroup() as parts:
                 # kopf comes last: when it ends it cancels what was started after it.
@@ -140,6 +143,7 @@ class Process:
                     parts.create_task(_endless("kopf", self._watch(cluster)), name="kopf"),
                 ]
                 self.queue.add(EVERYTHING)
+                self.queue.add_after(ROUND, operator.resync_seconds)
                 await self.stop.wait()
                 logger.info("stopping", extra={"running": self.queue.running})
                 self.queue.close()
@@ -173,6 +177,7 @@ class Process:
             self.queue.add(work)
 
     def _on_event(self, kind: Kind, body: Json, *, listed: bool, gone: bool) -> None:
+        self._seen.note(kind, body["metadata"]["resourceVersion"])
         for work in keys_of(kind, body):
             self.queue.add(work)
         match self._surroundings.note(kind, body, listed=listed, gone=gone):

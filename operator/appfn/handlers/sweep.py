@@ -1,6 +1,6 @@
 """Marking many objects at once: at the start, now and then, and when something changes that they all depend on."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from appfn import names
@@ -9,16 +9,16 @@ from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, POOL, RUNTIME, Key
 from appfn.core.manifests import pool
 from appfn.core.manifests.meta import selector
 from appfn.handlers.events import unfinished
-from appfn.handlers.work import EVERYTHING, Scope
+from appfn.handlers.work import ROUND, Scope
 from appfn.kube.protocols import Reader
 from appfn.reconcile.registry import Controller, Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """Marks the objects of a scope; a sweep over everything repeats every `seconds`.
+    """Marks the objects of a scope; a round over everything takes half of `seconds` and repeats after them.
 
-    The repetition makes up for events that were missed: kopf does not report what vanished while a watch was broken.
+    The rounds make up for events that were missed: kopf does not report what vanished while a watch was broken.
     """
 
     cluster: Reader
@@ -30,8 +30,11 @@ class Sweep:
         if scope.runtime:
             await self._users_of(scope)
         else:
-            await self._all_in(scope)
-        return self.seconds if scope == EVERYTHING else None
+            marks = [mark async for mark in self._all_in(scope)]
+            pause = self.seconds / 2 / len(marks) if scope.gently and marks else 0.0
+            for number, (controller, key) in enumerate(marks):
+                self.mark(controller, key, after=pause * number)
+        return self.seconds if scope == ROUND else None
 
     async def _users_of(self, scope: Scope) -> None:
         functions = await self.cluster.list(FUNCTION, namespace=scope.namespace)
@@ -44,23 +47,29 @@ class Sweep:
             if Key(_key(deployment).namespace, deployment["spec"]["functionRef"]["name"]) in users:
                 self.mark(Controller.DEPLOYMENT, _key(deployment))
 
-    async def _all_in(self, scope: Scope) -> None:
+    async def _all_in(self, scope: Scope) -> AsyncIterator[tuple[Controller, Key]]:
         if not scope.namespace:
             for runtime in await self.cluster.list(RUNTIME):
-                self.mark(Controller.RUNTIME, _key(runtime))
+                yield Controller.RUNTIME, _key(runtime)
         functions = await self.cluster.list(FUNCTION, namespace=scope.namespace)
         for function in functions:
-            self.mark(Controller.FUNCTION, _key(function))
-            self.mark(Controller.HISTORY, _key(function))
+            yield Controller.FUNCTION, _key(function)
+            if _was_called(function):
+                yield Controller.HISTORY, _key(function)
         pools = await self.cluster.list(POOL, namespace=scope.namespace, labels=selector(pool.LABELS))
         for namespace in {_key(body).namespace for body in (*functions, *pools)}:
-            self.mark(Controller.POOL, Key("", namespace))
+            yield Controller.POOL, Key("", namespace)
         for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace):
-            self.mark(Controller.DEPLOYMENT, _key(deployment))
+            yield Controller.DEPLOYMENT, _key(deployment)
         not_mirrored = f"!{names.LABEL_MIRRORED}"
         for execution in await self.cluster.list(EXECUTION, namespace=scope.namespace, labels=not_mirrored):
             if unfinished(execution):
-                self.mark(Controller.EXECUTION, _key(execution))
+                yield Controller.EXECUTION, _key(execution)
+
+
+def _was_called(function: Json) -> bool:
+    """Tell whether a Function may have a history; of the first call its own reconciler hears in time."""
+    return bool((function.get("status") or {}).get("executions", {}).get("total"))
 
 
 def _key(body: Json) -> Key:

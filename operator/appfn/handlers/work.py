@@ -26,6 +26,8 @@ class Scope:
     """Those of one namespace."""
     runtime: str = ""
     """Functions of one Runtime and their Deployments."""
+    gently: bool = False
+    """Bit by bit, so that what changes meanwhile need not wait for thousands of others."""
 
     def __str__(self) -> str:
         """Return what it covers."""
@@ -34,5 +36,7 @@ class Scope:
 
 
 EVERYTHING = Scope()
+ROUND = Scope(gently=True)
+"""Everything once more, now and then."""
 
 Item = Work | Scope

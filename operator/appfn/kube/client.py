@@ -80,9 +80,12 @@ class KubeCluster:
         except NotFoundError:
             return None
 
-    async def list(self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "") -> list[Json]:
+    async def list(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", since: str = ""
+    ) -> list[Json]:
         """See `Reader`; TransientError also where the kind is not served (yet)."""
-        return (await self._collection(kind, namespace=namespace, labels=labels, fields=fields).list()).items
+        collection = self._collection(kind, namespace=namespace, labels=labels, fields=fields)
+        return (await collection.list(since=since)).items
 
     # Writer
 

@@ -70,30 +70,29 @@ class Collection:
     page_size: int = PAGE_SIZE
     silence: float = SILENCE_SECONDS
 
-    async def list(self) -> Listing:
-        """Return all objects, read consistently.
+    async def list(self, *, since: str = "") -> Listing:
+        """Return all objects, read consistently; or with a resourceVersion, as they were then or later.
 
         Raises:
             TransientError: also where the kind is not served (yet), and where pages expire faster than they are read.
         """
         for _ in range(_LISTS):
             try:
-                return await self._pages()
+                return await self._pages(since)
             except ExpiredError:
                 continue
             except NotFoundError as error:
                 raise TransientError(f"{self.kind.plural}.{self.kind.group}: {error}") from error
         raise TransientError(f"{self.kind.plural}: the pages of a list expired {_LISTS} times while being read")
 
-    async def _pages(self) -> Listing:
+    async def _pages(self, since: str) -> Listing:
         query = self._selectors() | {"limit": str(self.page_size)}
+        if since:  # without a limit: the API server's cache answers whole
+            query = self._selectors() | {"resourceVersion": since, "resourceVersionMatch": "NotOlderThan"}
         items: list[Json] = []
         while True:
             page = await self.rest.json("GET", path_of(self.kind, namespace=self.namespace), query=query)
-            # The items of a list of a built-in kind do not say what they are; those of a watch do.
-            items += [
-                {"apiVersion": self.kind.api_version, "kind": self.kind.name, **item} for item in page["items"] or []
-            ]
+            items += page["items"] or []
             token = page["metadata"].get("continue")
             if not token:
                 # The items of a list of a built-in kind do not say what they are; those of a watch do.

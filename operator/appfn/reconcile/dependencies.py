@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from appfn.api.kinds import Key
+from appfn.api.kinds import Key, Kind
 from appfn.config import Config
 from appfn.kube.protocols import Cluster
 from appfn.reconcile.shim_client import Shim
@@ -62,6 +62,25 @@ class Submitted:
         self._keys.pop(uid, None)
 
 
+class Seen:
+    """The newest resourceVersion of each kind that a watch has told of.
+
+    A read that is no older shows at least what led to it; whatever is newer will be told too, and lead to another read.
+    """
+
+    def __init__(self) -> None:
+        self._versions: dict[Kind, int] = {}
+
+    def note(self, kind: Kind, version: str) -> None:
+        """Take note of an object's version. Lists and several watches tell of them in any order."""
+        if version.isdecimal():
+            self._versions[kind] = max(int(version), self._versions.get(kind, 0))
+
+    def version(self, kind: Kind) -> str:
+        """Return it; empty while nothing was seen of the kind."""
+        return str(self._versions.get(kind, ""))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     """What every controller is given."""
@@ -73,6 +92,7 @@ class Dependencies:
     """Aware UTC time."""
     mark: Mark
     submitted: Submitted = field(default_factory=Submitted)
+    seen: Seen = field(default_factory=Seen)
 
     def time(self) -> datetime:
         """Return the time to the second, as Kubernetes writes times."""

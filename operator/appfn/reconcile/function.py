@@ -41,7 +41,7 @@ async def _gather(deps: Dependencies, function: Function) -> core.Observed:
         function=function,
         runtime=await find_runtime(deps.cluster, function),
         project=await is_project(deps.cluster, key.namespace),
-        deployments=await of_function(deps.cluster, Deployment, key),
+        deployments=await of_function(deps.cluster, Deployment, key, since=deps.seen.version(kinds.DEPLOYMENT)),
         cron_job=await deps.cluster.get(kinds.CRON_JOB, Key(key.namespace, names.cron_job(key.name))),
         summary=await _summary(deps, function),
         image=deps.config.common.image,
@@ -88,7 +88,7 @@ async def _wake(deps: Dependencies, key: Key, plan: core.Plan) -> None:
     """Mark what may have waited for this Function or goes by its spec; each would look again by itself, only later."""
     for deployment in plan.waiting:
         deps.mark(Controller.DEPLOYMENT, deployment)
-    if plan.edited:
+    if plan.history:
         deps.mark(Controller.HISTORY, key)
     if not plan.activated:
         return

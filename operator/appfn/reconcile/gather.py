@@ -34,11 +34,10 @@ async def find_runtime(reader: Reader, function: Function | None) -> Runtime | N
     return None if function is None else await find(reader, Runtime, Key("", function.spec.runtime))
 
 
-async def of_function(reader: Reader, type_: type[R], function: Key, *, labels: str = "") -> list[R]:
-    """Return the resources of the namespace whose functionRef names the Function."""
-    bodies = await reader.list(
-        _TYPES[type_], namespace=function.namespace, labels=labels, fields=f"spec.functionRef.name={function.name}"
-    )
+async def of_function(reader: Reader, type_: type[R], function: Key, *, labels: str = "", since: str = "") -> list[R]:
+    """Return the resources of the namespace whose functionRef names the Function; `since`: see `Reader.list`."""
+    fields = f"spec.functionRef.name={function.name}"
+    bodies = await reader.list(_TYPES[type_], namespace=function.namespace, labels=labels, fields=fields, since=since)
     return [type_.parse(body) for body in bodies]
 
 

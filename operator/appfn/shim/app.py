@@ -10,20 +10,20 @@ from appfn.shim.internal import artifacts as internal_artifacts
 from appfn.shim.internal import executions as internal_executions
 from appfn.shim.internal import pods as internal_pods
 from appfn.shim.metrics import Metrics
-from appfn.shim.middleware import errors, observe, room
+from appfn.shim.middleware import errors, observe
 from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, SURROUNDINGS, Surroundings
 
 
 def create_app(surroundings: Surroundings) -> web.Application:
     """Return the application. It opens its parts when it is started and owns them until it is cleaned up."""
     config = surroundings.config.shim
-    app = web.Application(middlewares=[observe, errors, room], client_max_size=config.max_payload_bytes)
+    app = web.Application(middlewares=[observe, errors], client_max_size=config.max_payload_bytes)
     app[SURROUNDINGS] = surroundings
     app[CONFIG] = config
     app[DRAIN] = Drain(seconds=config.drain_seconds)
     app[BODIES] = BodyRoom(max(Part.of(config).share(config.max_bodies_bytes), config.max_payload_bytes))
     app[METRICS] = Metrics()
-    app.cleanup_ctx.extend(services.ALL)
+    app.cleanup_ctx.extend((*services.ALL, health.metrics_page))
     for module in (health, processes, executions, internal_artifacts, internal_executions, internal_pods):
         app.add_routes(module.routes)
     return app

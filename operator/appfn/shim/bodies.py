@@ -1,8 +1,5 @@
 """How much memory the bodies of all requests may take together, so that no client is the end of everybody's calls."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 from appfn.errors import QueueFullError
 
 SMALL = 65_536
@@ -16,21 +13,19 @@ class BodyRoom:
     def __init__(self, size: int) -> None:
         self._free = size
 
-    @contextmanager
-    def held(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes bytes or raises QueueFullError; they are given back when the context ends."""
-        taken = 0
+    def take(self, size: int) -> int:
+        """Take bytes for a body of that size; return how many have to be given back.
 
-        def take(size: int) -> None:
-            nonlocal taken
-            if size <= SMALL:
-                return
-            if size > self._free:
-                raise QueueFullError("The requests under way leave no room for it.", retry_after=_RETRY_SECONDS)
-            self._free -= size
-            taken += size
+        Raises:
+            QueueFullError: other bodies leave no room for it.
+        """
+        if size <= SMALL:
+            return 0
+        if size > self._free:
+            raise QueueFullError("The requests under way leave no room for it.", retry_after=_RETRY_SECONDS)
+        self._free -= size
+        return size
 
-        try:
-            yield take
-        finally:
-            self._free += taken
+    def give_back(self, size: int) -> None:
+        """Undo `take`, by what it returned."""
+        self._free += size

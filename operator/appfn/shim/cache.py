@@ -47,6 +47,20 @@ class TtlCache(Generic[K, V]):
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._loads: dict[K, asyncio.Task[V]] = {}
 
+    def fresh(self, key: K) -> tuple[V, float] | None:
+        """Return the value of `key` where it may be used as it is, and when it was asked for."""
+        entry = self._entries.get(key)
+        if entry is None or self._monotonic() - entry.loaded_at > self._freshness.fresh:
+            return None
+        self._entries.move_to_end(key)
+        return entry.value, entry.loaded_at
+
+    def at_hand(self, key: K) -> bool:
+        """Tell whether `get` returns without waiting."""
+        entry = self._entries.get(key)
+        most = self._freshness.fresh + self._freshness.stale
+        return entry is not None and self._monotonic() - entry.loaded_at <= most
+
     async def get(self, key: K, load: Callable[[], Awaitable[V]]) -> V:
         """Return the value of `key`, loading it where the one at hand is too old.
 

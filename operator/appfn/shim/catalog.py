@@ -7,7 +7,7 @@ call that started keeps the function it started with.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,8 @@ from appfn.api.deployment import BuildPhase, Deployment
 from appfn.api.function import Function
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key
 from appfn.api.runtime import Architecture, Runtime
-from appfn.core.shares import ALONE, Part, servers
+from appfn.core import variables
+from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.errors import InvalidSpecError
 from appfn.kube.protocols import Cache, Watcher, WatchEvent, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
@@ -49,6 +50,8 @@ class Callee:
     deployment: Deployment
     artifacts: Mapping[Architecture, str]
     """Digest of the built artifact per architecture that is ready; never empty."""
+    constants: Mapping[str, str]
+    """Those of Appwrite's variables that are the same for each call."""
     part: Part = ALONE
     """The process this is."""
 
@@ -65,16 +68,7 @@ class Callee:
     @property
     def minimum(self) -> int:
         """How many pods this process keeps loaded."""
-        scaling = self.function.spec.scaling
-        return self.part.share(scaling.min_replicas, self.function.metadata.uid, servers=servers(scaling))
-
-
-def capacity(function: Function, runtime: Runtime | None, part: Part) -> int:
-    """Return how many calls of a function a process can run at once, all its pods together."""
-    limit = runtime.spec.concurrency if runtime else 1
-    per_pod = max(1, min(function.spec.scaling.concurrency or limit, limit))
-    scaling = function.spec.scaling
-    return part.share(max(1, scaling.max_replicas), function.metadata.uid, servers=servers(scaling)) * per_pod
+        return share_of(self.function, self.function.spec.scaling.min_replicas, self.part)
 
 
 R = TypeVar("R", bound=Resource)
@@ -136,12 +130,19 @@ class Catalog:
         self._part = part
         self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
         self._project_of: dict[str, Project] = {}
+        self._owners: dict[str, Project] = {}
+        """The namespace that has a project's id."""
+        self._found: dict[tuple[str, str], Callee] = {}
+        """What calls found since the last change, by namespace and Appwrite id."""
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._change = asyncio.Event()
         self._gone_listeners: list[Callable[[str], None]] = []
         self._functions: Mapping[Key, Function] = {}
         self._deployments: Mapping[Key, Deployment] = {}
         self._runtimes: Mapping[Key, Runtime] = {}
+        self._callees: dict[Key, Callee] = {}
+        self._stale: set[Key] = set()
+        """Functions whose entry in `_callees` may not be true any more."""
 
     @classmethod
     @asynccontextmanager
@@ -165,8 +166,8 @@ class Catalog:
         for namespace in namespaces.items().values():
             self._on_namespace(WatchEventType.SET, namespace)
         stack.callback(namespaces.subscribe(lambda event: self._on_namespace(event.type, event.body)))
-        typed_runtimes = _Typed(Runtime, runtimes, changed=self._on_change, gone=_nobody_asks)
-        typed_deployments = _Typed(Deployment, deployments, changed=self._on_change, gone=_nobody_asks)
+        typed_runtimes = _Typed(Runtime, runtimes, changed=self._on_runtime, gone=_nobody_asks)
+        typed_deployments = _Typed(Deployment, deployments, changed=self._on_deployment, gone=_nobody_asks)
         typed_functions = _Typed(Function, functions, changed=self._on_function, gone=self._on_function_gone)
         for typed in (typed_runtimes, typed_deployments, typed_functions):
             stack.callback(typed.close)
@@ -183,11 +184,10 @@ class Catalog:
         """
         if not project_id:
             raise AppwriteError(Problem.PROJECT_UNKNOWN)
-        namespaces = self._projects.get(project_id)
-        if not namespaces:
+        project = self._owners.get(project_id)
+        if project is None:
             raise AppwriteError(Problem.PROJECT_NOT_FOUND)
-        oldest = min(namespaces, key=lambda name: (namespaces[name], name))  # a latecomer can't take over a project
-        return Project(project_id, oldest)
+        return project
 
     def project_of(self, namespace: str) -> Project | None:
         """Return the project that a namespace is; None for one that isn't, or that came second with its id."""
@@ -245,8 +245,13 @@ class Catalog:
             runtime=runtime,
             deployment=deployment,
             artifacts=_artifacts(deployment),
+            constants=variables.constant(project.id, function, deployment, runtime),
             part=self._part,
         )
+
+    def known_callee(self, project: Project, function_id: str) -> Callee | None:
+        """Return what `settled_callee` found since the last change; for what has to be cheap."""
+        return self._found.get((project.namespace, function_id))
 
     async def settled_callee(self, project: Project, function_id: str) -> Callee:
         """As `function` and `callee`, but give the caches a moment to agree.
@@ -254,12 +259,14 @@ class Catalog:
         A Function's status may name a Deployment whose own last state is still on its way to us, since each kind has
         its own watch: without this wait, calls would fail for some milliseconds at each activation.
         """
+        if (known := self.known_callee(project, function_id)) is not None:
+            return known
         deadline = asyncio.get_running_loop().time() + _LAG_SECONDS
         while True:
             change = self._change
             function = self.function(project, function_id)
             try:
-                return self.callee(project, function)
+                found = self.callee(project, function)
             except AppwriteError as error:
                 if not _may_be_lag(error, function):
                     raise
@@ -268,17 +275,32 @@ class Catalog:
                         await change.wait()
                 except TimeoutError:
                     raise error from None
+            else:
+                self._found[project.namespace, function_id] = found
+                return found
 
-    def callees(self) -> Iterator[Callee]:
-        """Return every function that can be called now."""
-        for key in list(self._functions):
-            function, project = self.named(*key), self.project_of(key.namespace)
-            if function is None or project is None:
-                continue
-            try:
-                yield self.callee(project, function)
-            except AppwriteError:
-                continue
+    def callees(self) -> Collection[Callee]:
+        """Return every function that can be called now; one that has not changed is the same object as before.
+
+        Asked at every change of the cluster, so it costs what has changed, not what there is.
+        """
+        for key in self._stale:
+            callee = self._callable(key)
+            if callee is None:
+                self._callees.pop(key, None)
+            else:
+                self._callees[key] = callee
+        self._stale.clear()
+        return self._callees.values()
+
+    def _callable(self, key: Key) -> Callee | None:
+        function, project = self.named(*key), self.project_of(key.namespace)
+        if function is None or project is None:
+            return None
+        try:
+            return self.callee(project, function)
+        except AppwriteError:
+            return None
 
     def capacities(self) -> dict[str, int]:
         """Return how many calls of each function this process can run at once, by function uid."""
@@ -302,16 +324,28 @@ class Catalog:
         for listener in self._gone_listeners:
             listener(uid)
 
-    def _on_change(self, _key: Key, _before: object, _after: object) -> None:
+    def _on_change(self) -> None:
+        self._found.clear()
         self._change.set()
         self._change = asyncio.Event()
+
+    def _on_runtime(self, key: Key, _before: object, _after: object) -> None:
+        self._stale.update(at for at, function in self._functions.items() if function.spec.runtime == key.name)
+        self._on_change()
+
+    def _on_deployment(self, key: Key, before: Deployment | None, after: Deployment | None) -> None:
+        for deployment in (before, after):
+            if deployment is not None:
+                self._stale.add(Key(key.namespace, deployment.spec.function_ref.name))
+        self._on_change()
 
     def _on_function(self, key: Key, before: Function | None, after: Function | None) -> None:
         if before is not None:
             self._unindex(key, before)
         if after is not None:
             self._by_id[key.namespace, after.appwrite_id].add(key)
-        self._on_change(key, before, after)
+        self._stale.add(key)
+        self._on_change()
 
     def _unindex(self, key: Key, function: Function) -> None:
         keys = self._by_id[key.namespace, function.appwrite_id]
@@ -324,13 +358,25 @@ class Catalog:
         name = metadata["name"]
         if (old := self._project_of.pop(name, None)) is not None:
             del self._projects[old.id][name]
+            self._settle_owner(old.id)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
             self._project_of[name] = Project(project_id, name)
             self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
+            self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
                 _logger.warning("project id taken twice: the oldest namespace has it", extra={"project": project_id})
-        self._on_change(Key("", name), None, None)
+        self._stale.update(self._functions)  # rare; and the project that has an id may be another one now
+        self._on_change()
+
+    def _settle_owner(self, project_id: str) -> None:
+        """Give a project to the oldest namespace with its id: a latecomer can't take it over."""
+        namespaces = self._projects[project_id]
+        if namespaces:
+            oldest = min(namespaces, key=lambda name: (namespaces[name], name))
+            self._owners[project_id] = Project(project_id, oldest)
+        else:
+            self._owners.pop(project_id, None)
 
 
 def _artifacts(deployment: Deployment) -> Mapping[Architecture, str]:

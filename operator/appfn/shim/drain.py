@@ -1,8 +1,6 @@
 """The way out: from the first word of shutdown, who is still at work, and how long there is left."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Drain:
@@ -32,16 +30,18 @@ class Drain:
             return self._seconds
         return max(0.0, self._deadline - asyncio.get_running_loop().time())
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Know the current task as a request under way."""
-        task = asyncio.current_task()
-        assert task is not None
+    @property
+    def working(self) -> int:
+        """Requests under way."""
+        return len(self._working)
+
+    def enter(self, task: "asyncio.Task[object]") -> None:
+        """Know a task as a request under way until `leave` is called with it."""
         self._working.add(task)
-        try:
-            yield
-        finally:
-            self._working.discard(task)
+
+    def leave(self, task: "asyncio.Task[object]") -> None:
+        """Undo `enter`."""
+        self._working.discard(task)
 
     async def wait_begun(self) -> None:
         """Return when shutdown begins."""

@@ -4,24 +4,27 @@ Order of checks, as Appwrite's: project, caller, scope, parameters, function, ru
 """
 
 import json
-import secrets
+import random
 
 from aiohttp import web
 
 from appfn.api.execution import Trigger
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
+from appfn.errors import QueueFullError
 from appfn.shim import formats, handover, http, models, processes, queries, requests
 from appfn.shim.auth.authenticator import Action
 from appfn.shim.auth.identity import Caller
+from appfn.shim.bodies import SMALL
 from appfn.shim.catalog import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
-from appfn.shim.services import AUTH, CATALOG, CONFIG, EXECUTOR, SIBLINGS, STORE
+from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
 from appfn.store.model import ExecutionQuery
 
 PROJECT_HEADER = "X-Appwrite-Project"
-_ID_BYTES = 10
+_ID_BITS = 80
+_RETRY_SECONDS = 1.0
 _LISTED_OUTPUT = 65_536
 """Characters of response, stdout and stderr in a list; one execution by itself is whole."""
 
@@ -31,17 +34,23 @@ routes = web.RouteTableDef()
 @routes.post("/v1/functions/{functionId}/executions")
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
+    app = request.app
+    _refuse_crowd(app)
     project, caller = await _admit(request, Action.EXECUTE)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
     format_ = _format(request)
-    asked = requests.parse(await http.read_json(request), format_)
     key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
-    callee = await request.app[CATALOG].settled_callee(project, request.match_info["functionId"])
+    if key is None:
+        _refuse_unread(request, project, caller)
+    asked = requests.parse(await http.read_json(request), format_)
+    callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
     _permit(caller, callee)
-    record = await _execute(request, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
+    if key is None and not asked.asynchronous:
+        _refuse_overload(app, callee)
+    record = await _execute(app, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
     accepted = asked.asynchronous and format_ > Format.V0
-    return http.reply(_model(request, record, format_, caller), status=202 if accepted else 201)
+    return _shown(request, record, format_, caller, status=202 if accepted else 201)
 
 
 @routes.get("/v1/functions/{functionId}/executions/{executionId}")
@@ -53,7 +62,7 @@ async def get(request: web.Request) -> web.Response:
     record = await _found(request.app, project.namespace, id_) if requests.is_id(id_) else None
     if record is None or record.request.function_uid != function.metadata.uid:
         raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
-    return http.reply(_model(request, record, _format(request), caller))
+    return _shown(request, record, _format(request), caller)
 
 
 @routes.get("/v1/functions/{functionId}/executions", allow_head=False)
@@ -89,10 +98,36 @@ async def _found(app: web.Application, namespace: str, id_: str) -> ExecutionRec
     return record
 
 
+def _refuse_crowd(app: web.Application) -> None:
+    """Raise QueueFullError where so many requests are under way that memory would not be bounded."""
+    if app[DRAIN].working > app[SIBLINGS].part.share(app[CONFIG].max_requests):
+        raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
+
+
+def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> None:
+    """Refuse a large body before it is read where the function is overloaded, an async one too: reading is the cost."""
+    length = request.content_length
+    if not request.body_exists or (length is not None and length <= SMALL):
+        return
+    callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
+    if callee is not None:
+        _permit(caller, callee)
+        _refuse_overload(request.app, callee)
+
+
+def _refuse_overload(app: web.Application, callee: Callee) -> None:
+    """Raise QueueFullError where the call would find its function's queue full."""
+    uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
+    seconds = app[INVOKER].overloaded(uid, deployment_uid)
+    if seconds is not None:
+        raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
+
+
 async def _admit(request: web.Request, action: Action) -> tuple[Project, Caller]:
-    auth = request.app[AUTH]
+    app = request.app
+    auth = app[AUTH]
     wanted = request.headers.get(PROJECT_HEADER) or request.query.get("project", "")
-    project = request.app[CATALOG].project(wanted)
+    project = app[CATALOG].project(wanted)
     caller = await auth.caller(request.headers, project)
     await auth.authorize(caller, action, project)
     return project, caller
@@ -111,27 +146,26 @@ def _permit(caller: Caller, callee: Callee) -> None:
 
 
 async def _execute(
-    request: web.Request,
+    app: web.Application,
     callee: Callee,
     wanted: ExecutionRequest,
     *,
     asynchronous: bool,
 ) -> ExecutionRecord:
-    executor = request.app[EXECUTOR]
+    executor = app[EXECUTOR]
     if not asynchronous and wanted.idempotency_key is None:
         return await executor.run(callee, wanted)
     record = await executor.enqueue(wanted)
     if asynchronous:
         return record
-    config = request.app[CONFIG]
-    return await executor.wait(record, within=callee.function.spec.timeout + config.pod_start_seconds)
+    return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
 
 
 def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
     function = callee.function
     scoped = f"{caller.subject}:{function.metadata.uid}:{key}" if key else None  # nobody finds another caller's result
     return ExecutionRequest(
-        id=secrets.token_hex(_ID_BYTES),
+        id=f"{random.getrandbits(_ID_BITS):020x}",  # gives nobody access, so that it may be guessed
         namespace=function.metadata.namespace,
         function=function.metadata.name,
         function_uid=function.metadata.uid,
@@ -142,13 +176,22 @@ def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -
         path=asked.path,
         method=asked.method,
         idempotency_key=scoped,
-        body_hash=asked.digest(),
+        body_hash=asked.digest() if key else "",
         max_attempts=function.spec.retry.max_attempts if asked.asynchronous else 1,
     )
 
 
 def _format(request: web.Request) -> Format:
     return formats.negotiate(request.headers.get(formats.HEADER))
+
+
+def _shown(
+    request: web.Request, record: ExecutionRecord, format_: Format, caller: Caller, *, status: int = 200
+) -> web.Response:
+    response = http.reply(_model(request, record, format_, caller), status=status)
+    if record.outcome is not None:
+        response.headers["Server-Timing"] = models.server_timing(record.outcome)
+    return response
 
 
 def _model(request: web.Request, record: ExecutionRecord, format_: Format, caller: Caller) -> dict[str, object]:

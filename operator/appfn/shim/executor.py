@@ -118,7 +118,7 @@ class Executor:
     ) -> ExecutionRecord:
         finished = self.now()
         record = ExecutionRecord(
-            request=replace(request, jwt=""),
+            request=replace(request, jwt="") if request.jwt else request,
             phase=outcome.phase,
             created_at=created,
             updated_at=finished,
@@ -196,13 +196,6 @@ def executor_lost() -> Outcome:
 
 def _invocation(callee: Callee, request: ExecutionRequest, own: dict[str, str]) -> Invocation:
     function, deployment = callee.function, callee.deployment
-    appwrite = variables.injected(
-        request,
-        project=callee.project.id,
-        function=function,
-        deployment=deployment,
-        runtime=callee.runtime,
-    )
     return Invocation(
         execution_id=request.id,
         namespace=request.namespace,
@@ -212,7 +205,7 @@ def _invocation(callee: Callee, request: ExecutionRequest, own: dict[str, str]) 
         deployment_uid=deployment.metadata.uid,
         entrypoint=callee.entrypoint,
         artifacts=callee.artifacts,
-        variables=variables.merged(own, appwrite),
+        variables={**own, **callee.constants, **variables.of_request(request)},
         payload=variables.payload(request),
         headers=request.headers,
         timeout=function.spec.timeout,

@@ -2,6 +2,7 @@
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 
 HEADER = "X-Appwrite-Response-Format"
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(\.\d{1,4})?", re.ASCII)
@@ -18,6 +19,7 @@ class Format(IntEnum):
     """1.4 and later: `body`, `responseBody`, `logs`, `errors`."""
 
 
+@lru_cache(maxsize=64)
 def negotiate(header: str | None) -> Format:
     """Return the format for a header's value; the newest where there is none or it is no version."""
     match = _VERSION.fullmatch(header or "")

@@ -1,14 +1,19 @@
 """Probes, metrics, and the two routes that Appwrite's clients ask to see whether somebody is there."""
 
+from collections.abc import AsyncIterator
+
 from aiohttp import web
 
 from appfn.errors import TransientError
 from appfn.shim import http, processes
 from appfn.shim.errors import APPWRITE_VERSION
 from appfn.shim.metrics import CONTENT_TYPE
-from appfn.shim.services import DRAIN, STORE
+from appfn.shim.services import CONFIG, DRAIN, SIBLINGS, STORE
 
 routes = web.RouteTableDef()
+METRICS_PORT = web.AppKey("metrics_port", int)
+"""Where /metrics is."""
+_SHUTDOWN_SECONDS = 1.0
 _PRESENT_END = -1
 
 
@@ -37,12 +42,6 @@ async def readyz(request: web.Request) -> web.Response:
     return http.reply({"ready": True})
 
 
-@routes.get("/metrics")
-async def metrics(request: web.Request) -> web.Response:
-    """Return what Prometheus reads."""
-    return web.Response(body=await processes.metrics(request.app), headers={"Content-Type": CONTENT_TYPE})
-
-
 @routes.get("/v1/health/version")
 async def version(_request: web.Request) -> web.Response:
     """Return the Appwrite release whose API this is, as the CLI asks before it believes an endpoint."""
@@ -53,3 +52,23 @@ async def version(_request: web.Request) -> web.Response:
 async def ping(_request: web.Request) -> web.Response:
     """Return what `client.ping()` expects."""
     return web.Response(text="Pong!")
+
+
+async def metrics_page(app: web.Application) -> AsyncIterator[None]:
+    """Serve /metrics at a port of its own: it names every project, so that not everybody may read it."""
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=await processes.metrics(app), headers={"Content-Type": CONTENT_TYPE})
+
+    page = web.Application()
+    page.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(page, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        config = app[CONFIG]
+        several = app[SIBLINGS].part.count > 1  # then whichever gets the connection shows them all
+        await web.TCPSite(runner, config.host, config.metrics_port, reuse_port=several).start()
+        app[METRICS_PORT] = runner.addresses[0][1]
+        yield
+    finally:
+        await runner.cleanup()

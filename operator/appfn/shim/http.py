@@ -2,34 +2,38 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from appfn.api.base import Json
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
-from appfn.shim.services import CONFIG
+from appfn.shim.services import BODIES, CONFIG
 
 CONTENT_TYPE = "application/json; charset=UTF-8"
-TAKE_ROOM: web.RequestKey[Callable[[int], None]] = web.RequestKey("take_room")
-"""Takes room for the request's body until it is answered; raises QueueFullError where there is none."""
+ROOM_TAKEN = web.RequestKey("room_taken", int)
+"""Bytes of `BodyRoom` that the request's body holds until it is answered."""
 BODY_SECONDS = 30.0
 """How long a client may take to send a JSON body."""
-_BIG = 262_144
-"""Bytes of JSON beyond which a thread parses it, so that other calls go on."""
 
 
 def reply(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a JSON response."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    body = text.encode(errors="replace")  # a function may answer lone surrogates
-    return web.Response(body=body, status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
+    return web.Response(body=_dumps(content), status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
 
 
 def failure(error: AppwriteError) -> web.Response:
     """Return the response that an error is."""
     return reply(error.body, status=error.problem.status, headers=error.headers)
+
+
+def _dumps(content: object) -> bytes:
+    try:
+        return orjson.dumps(content)
+    except TypeError:  # a lone surrogate, which a function may answer, or a number beyond 64 bits
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace")
 
 
 async def read_json(request: web.Request) -> Json:
@@ -39,9 +43,8 @@ async def read_json(request: web.Request) -> Json:
         AppwriteError: general_argument_invalid, general_payload_too_large.
         QueueFullError: other requests' bodies leave no room for it.
     """
-    body = await read_body(request)
     try:
-        content: Any = await asyncio.to_thread(json.loads, body) if len(body) > _BIG else json.loads(body or b"null")
+        content = _loads(await read_body(request) or b"null")
     except (ValueError, RecursionError) as error:
         raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
     if content is None or content == []:  # PHP's way to write an empty object
@@ -51,14 +54,25 @@ async def read_json(request: web.Request) -> Json:
     return content
 
 
+def _loads(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # also of what is no error to Python: UTF-16, NaN, lone surrogates
+        return json.loads(body)
+
+
 async def read_body(request: web.Request) -> bytes:
     """Return the request's body as it came; raises as `read_json`."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise AppwriteError(Problem.ARGUMENT_INVALID, "Content-Encoding is not supported: send the body as it is.")
     if request.body_exists:
         most = request.app[CONFIG].max_payload_bytes
-        request[TAKE_ROOM](most if request.content_length is None else min(request.content_length, most))
+        size = most if request.content_length is None else min(request.content_length, most)
+        if taken := request.app[BODIES].take(size):
+            request[ROOM_TAKEN] = taken
     try:
+        if request.content.is_eof():  # it came with the head, as most do: there is nothing to wait for
+            return await request.read()
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except web.HTTPRequestEntityTooLarge as error:

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from appfn.api.execution import ExecutionPhase, FailureReason, Trigger
 from appfn.core.records import ExecutionRequest, Outcome
 from appfn.shim.ports import Invoker
 
@@ -51,11 +52,19 @@ class Metrics:
         self._cold_starts = Counter(
             "appfn_cold_starts", "Executions that had to wait for a new pod.", ("namespace",), registry=self.registry
         )
+        # What `labels` finds by locks and text for every call, found once.
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._finished: dict[tuple[str, Trigger, ExecutionPhase, FailureReason | None], tuple[Counter, Histogram]] = {}
 
     def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count one HTTP request. `route` is its pattern, never its path: labels must be few."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_seconds.labels(method, route).observe(seconds)
+        key = method, route, status
+        if (children := self._answered.get(key)) is None:
+            children = self._requests.labels(method, route, str(status)), self._request_seconds.labels(method, route)
+            self._answered[key] = children
+        requests, request_seconds = children
+        requests.inc()
+        request_seconds.observe(seconds)
 
     def accepted(self, request: ExecutionRequest) -> None:
         """Count one execution committed to the queue."""
@@ -63,9 +72,15 @@ class Metrics:
 
     def finished(self, request: ExecutionRequest, outcome: Outcome) -> None:
         """Count one execution that ended."""
-        reason = outcome.failure.reason.value if outcome.failure else ""
-        self._executions.labels(request.namespace, request.trigger.value, outcome.phase.value, reason).inc()
-        self._run_seconds.labels(request.namespace).observe(outcome.duration)
+        reason = outcome.failure.reason if outcome.failure else None
+        key = request.namespace, request.trigger, outcome.phase, reason
+        if (children := self._finished.get(key)) is None:
+            labels = request.namespace, request.trigger.value, outcome.phase.value, reason.value if reason else ""
+            children = self._executions.labels(*labels), self._run_seconds.labels(request.namespace)
+            self._finished[key] = children
+        executions, run_seconds = children
+        executions.inc()
+        run_seconds.observe(outcome.duration)
         if outcome.cold_start:
             self._cold_starts.labels(request.namespace).inc()
 

@@ -1,9 +1,9 @@
 """What happens around every route: an id, a log line without payloads, metrics, and errors turned into answers."""
 
 import logging
+import random
 import re
 import time
-import uuid
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, TransientError
 from appfn.shim import http
 from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.metrics import Metrics
 from appfn.shim.requests import METHODS
 from appfn.shim.services import BODIES, DRAIN, METRICS
 from appfn.shim.siblings import from_sibling
@@ -18,7 +19,11 @@ from appfn.store.model import CursorError
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """Given by the client in X-Request-Id where it is harmless, else made here; sent back, and part of every log line."""
+SLOW_SECONDS = 5.0
+"""Requests that took longer are logged like failed ones."""
 _HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_CLIENT_ERROR = 400
+_TOO_MANY = 429
 _SERVER_ERROR = 500
 _NO_RIGHTS = "The shim has no rights in the project's namespace: apply manifests/project to it."
 _MAX_LOGGED = 128
@@ -31,15 +36,13 @@ _logger = logging.getLogger(__name__)
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Outermost: id, metrics and the access log."""
-    given = request.headers.get("X-Request-Id", "")
-    request_id = given if _HARMLESS_ID.fullmatch(given) else uuid.uuid4().hex
-    request[REQUEST_ID] = request_id
-    started = time.perf_counter()
-    status = 0
-    drain = request.app[DRAIN]
+    app = request.app
+    drain = app[DRAIN]
+    request[REQUEST_ID] = request_id = _request_id(request)
+    status, started = 0, time.perf_counter()
+    drain.enter(request.task)
     try:
-        with drain.working():
-            response = await handler(request)
+        response = await handler(request)
         if drain.draining:
             response.force_close()  # whoever keeps the connection is to come back to another replica
         status = response.status
@@ -48,18 +51,29 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["X-Content-Type-Options"] = "nosniff"
         return response
     finally:
-        _note(request, request_id, status=status, seconds=time.perf_counter() - started)
+        drain.leave(request.task)
+        _note(request, app[METRICS], status=status, seconds=time.perf_counter() - started)
 
 
-def _note(request: web.Request, request_id: str, *, status: int, seconds: float) -> None:
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("X-Request-Id")
+    if given and _HARMLESS_ID.fullmatch(given):
+        return given
+    return f"{random.getrandbits(128):032x}"
+
+
+def _note(request: web.Request, metrics: Metrics, *, status: int, seconds: float) -> None:
     if from_sibling(request):
         return  # noted where it came in
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"
     method = request.method if request.method in METHODS else "OTHER"  # a client may invent methods, and labels stay
-    request.app[METRICS].answered(method=method, route=route, status=status, seconds=seconds)
+    metrics.answered(method=method, route=route, status=status, seconds=seconds)
+    level = _level(status, seconds)
+    if not _access.isEnabledFor(level):
+        return
     extra = {
-        "request_id": request_id,
+        "request_id": request[REQUEST_ID],
         "method": method,
         "route": route,
         "status": status,
@@ -67,13 +81,18 @@ def _note(request: web.Request, request_id: str, *, status: int, seconds: float)
         "remote": request.remote,
         "target": {name: value[:_MAX_LOGGED] for name, value in request.match_info.items()},
     }
-    level = logging.DEBUG if route in {"/healthz", "/readyz", "/metrics"} else logging.INFO
     _access.log(level, "request", extra=extra)
+
+
+def _level(status: int, seconds: float) -> int:
+    """Return how loud a request is: what went well is counted, not told; nor is overload, which it would add to."""
+    failed = status == 0 or (status >= _CLIENT_ERROR and status != _TOO_MANY)
+    return logging.INFO if failed or seconds > SLOW_SECONDS else logging.DEBUG
 
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error into an answer of Appwrite's form."""
+    """Turn every error into an answer of Appwrite's form; give back the room that the request's body took."""
     try:
         return await handler(request)
     except AppwriteError as error:
@@ -85,14 +104,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if answer.problem.status == _SERVER_ERROR:
             _logger.exception("request failed", extra={"request_id": request.get(REQUEST_ID)})
         return http.failure(answer)
-
-
-@web.middleware
-async def room(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Innermost: hold the room that the request's body takes until the request is answered."""
-    with request.app[BODIES].held() as take:
-        request[http.TAKE_ROOM] = take
-        return await handler(request)
+    finally:
+        if taken := request.get(http.ROOM_TAKEN):
+            request.app[BODIES].give_back(taken)
 
 
 def _of_http(error: web.HTTPException) -> AppwriteError:

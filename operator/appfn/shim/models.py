@@ -46,9 +46,21 @@ def execution_list(executions: list[Json], *, total: int) -> Json:
     return {"total": total, "executions": executions}
 
 
+def server_timing(outcome: Outcome) -> str:
+    """Return the value of the header Server-Timing: where the time went, in milliseconds; `cold` for a cold start."""
+    times = outcome.times
+    phases = (
+        f"queue;dur={times.queue_ms}, claim;dur={times.claim_ms}, load;dur={times.load_ms}, "
+        f"boot;dur={times.boot_ms}, run;dur={outcome.duration * 1000:.3f}"
+    )
+    return f"{phases}, cold" if outcome.cold_start else phases
+
+
 def timestamp(moment: datetime) -> str:
     """Return a date as the API of 1.0 and later writes it: `2020-10-15T06:38:00.000+00:00`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:

@@ -27,6 +27,13 @@ class Invoker(Protocol):
     ) -> Outcome:
         """Run one attempt and return how it ended."""
 
+    def overloaded(self, function_uid: str, deployment_uid: str) -> float | None:
+        """Return after how many seconds to come back where a call would find the queue full, else None.
+
+        Cheap, and asked before a call costs anything: most of what comes in an overload is refused by it. `invoke`
+        decides anew.
+        """
+
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Take the whole truth of what should run, by function uid."""
 

@@ -39,7 +39,8 @@ class Rollouts:
         if known is None or self._taken_over(known, callee, minimum):
             self._known[uid] = _Rollout(callee)
             return callee
-        return replace(callee, deployment=known.serving.deployment, artifacts=known.serving.artifacts)
+        old = known.serving
+        return replace(callee, deployment=old.deployment, artifacts=old.artifacts, constants=old.constants)
 
     def forget(self, function_uid: str) -> None:
         """Forget a function that is gone."""

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appfn.api.execution import Trigger
 from appfn.core import variables
@@ -24,13 +24,15 @@ RETRY_SECONDS = 5.0
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Targets:
     """See the module."""
 
     catalog: Catalog
     invoker: Invoker
     resolver: VariableResolver
+    _told: dict[str, tuple[Callee, Target]] = field(default_factory=dict)
+    """What was told last, by function uid."""
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -57,8 +59,16 @@ class Targets:
                 change = _now()
 
     async def _push(self) -> None:
-        callees = list(self.catalog.callees())
-        self.invoker.sync({callee.function.metadata.uid: await self._target(callee) for callee in callees})
+        # Thousands of functions are idle when one changes: what was told of them is told again as it is.
+        told: dict[str, tuple[Callee, Target]] = {}
+        for callee in tuple(self.catalog.callees()):
+            function = callee.function
+            before = self._told.get(function.metadata.uid)
+            if before is None or before[0] is not callee or function.spec.scaling.min_replicas:
+                before = callee, await self._target(callee)
+            told[function.metadata.uid] = before
+        self._told = told
+        self.invoker.sync({uid: target for uid, (_, target) in told.items()})
 
     async def _target(self, callee: Callee) -> Target:
         return Target(

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from appfn.api.base import Json
 from appfn.api.function import Function, KeySelector, Variable
@@ -45,56 +46,70 @@ class VariableResolver:
         """
         variables = function.spec.variables
         values = {item.name: item.value or "" for item in variables if item.value_from is None}
-        references = [(index, item) for index, item in enumerate(variables) if item.value_from is not None]
-        reads = (self._referenced(function, index, item) for index, item in references)
-        for (_, item), found in zip(references, await asyncio.gather(*reads, return_exceptions=True), strict=True):
-            if isinstance(found, BaseException):
-                raise found
+        if len(values) == len(variables):
+            return values
+        references = [
+            _reference(function, index, item) for index, item in enumerate(variables) if item.value_from is not None
+        ]
+        await self._fetch({reference.address for reference in references})
+        for reference in references:
+            found = await self._referenced(reference)
             if found is not None:
-                values[item.name] = found
+                values[reference.variable] = found
         return values
 
-    async def _referenced(self, function: Function, index: int, variable: Variable) -> str | None:
-        assert variable.value_from is not None
-        path, source = f"spec.variables[{index}].valueFrom", variable.value_from
-        namespace = function.metadata.namespace
-        if source.secret_key_ref is not None:
-            selector, kind = source.secret_key_ref, SECRET
-            text = _secret_text
-            path += ".secretKeyRef"
-        elif source.config_map_key_ref is not None:
-            selector, kind = source.config_map_key_ref, CONFIG_MAP
-            text = _config_map_text
-            path += ".configMapKeyRef"
-        else:
-            raise InvalidSpecError(path, "set secretKeyRef or configMapKeyRef")
+    async def _fetch(self, addresses: set[tuple[Kind, Key]]) -> None:
+        """Read what is not at hand side by side; whoever then asks for what could not be read is told why."""
+        missing = [address for address in addresses if not self._objects.at_hand(address)]
+        if len(missing) > 1:
+            await asyncio.gather(*(self._read(*address) for address in missing), return_exceptions=True)
+
+    async def _referenced(self, reference: "_Reference") -> str | None:
+        kind, key = reference.address
         try:
-            body = await self._read(kind, Key(namespace, selector.name))
+            body = await self._read(kind, key)
         except ForbiddenError as error:
-            message = f"the shim may not read {kind.name} {selector.name!r}; grant it as manifests/project does"
-            raise InvalidSpecError(path, message) from error
-        return _value(body, selector, kind=kind, path=path, text=text)
+            message = f"the shim may not read {kind.name} {key.name!r}; grant it as manifests/project does"
+            raise InvalidSpecError(reference.path, message) from error
+        return _value(body, reference)
 
     async def _read(self, kind: Kind, key: Key) -> Json | None:
         return await self._objects.get((kind, key), lambda: self._reader.get(kind, key))
 
 
-def _value(
-    body: Json | None,
-    selector: KeySelector,
-    *,
-    kind: Kind,
-    path: str,
-    text: Callable[[Json, str], str | None],
-) -> str | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reference:
+    """A variable whose value is a key of an object."""
+
+    variable: str
+    address: tuple[Kind, Key]
+    selector: KeySelector
+    path: str
+    text: Callable[[Json, str], str | None]
+
+
+def _reference(function: Function, index: int, variable: Variable) -> _Reference:
+    path, source = f"spec.variables[{index}].valueFrom", variable.value_from
+    if source is not None and source.secret_key_ref is not None:
+        selector, kind, text, path = source.secret_key_ref, SECRET, _secret_text, f"{path}.secretKeyRef"
+    elif source is not None and source.config_map_key_ref is not None:
+        selector, kind, text, path = source.config_map_key_ref, CONFIG_MAP, _config_map_text, f"{path}.configMapKeyRef"
+    else:
+        raise InvalidSpecError(path, "set secretKeyRef or configMapKeyRef")
+    address = kind, Key(function.metadata.namespace, selector.name)
+    return _Reference(variable=variable.name, address=address, selector=selector, path=path, text=text)
+
+
+def _value(body: Json | None, reference: _Reference) -> str | None:
+    selector, kind = reference.selector, reference.address[0]
     try:
-        value = text(body, selector.key) if body is not None else None
+        value = reference.text(body, selector.key) if body is not None else None
     except ValueError as error:
         message = f"the value of {selector.key!r} in {kind.name} {selector.name!r} is not UTF-8 text"
-        raise InvalidSpecError(path, message) from error
+        raise InvalidSpecError(reference.path, message) from error
     if value is None and not selector.optional:
         missing = f"{kind.name} {selector.name!r}" + (f" has no key {selector.key!r}" if body else " does not exist")
-        raise InvalidSpecError(path, f"{missing}; create it, or set optional: true")
+        raise InvalidSpecError(reference.path, f"{missing}; create it, or set optional: true")
     return value
 
 

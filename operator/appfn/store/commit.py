@@ -122,10 +122,8 @@ class GroupCommit:
         Raises:
             TransientError: there was none for 10 s.
         """
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), _PATIENCE)
         if not self._room.is_set():
-            raise TransientError("the buffer of executions to be stored is full: the database does not answer")
+            await self._wait_for_room()
         if operation.key in self._deferred:
             return
         entry = _Entry(operation)
@@ -134,6 +132,12 @@ class GroupCommit:
         self._entries.append(entry)
         self._deferred[operation.key] = entry
         self._count(operation.size)
+
+    async def _wait_for_room(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), _PATIENCE)
+        if not self._room.is_set():
+            raise TransientError("the buffer of executions to be stored is full: the database does not answer")
 
     def deferred(self, key: str) -> Deferred | None:
         """Return a deferred write that is not durable yet."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -118,7 +119,7 @@ async def _sqlite(address: URL) -> Database:
     assert address.database is not None
     await asyncio.to_thread(_make_file, Path(address.database))
     # hide_parameters: an error's text must not carry payloads into a log.
-    writer = create_async_engine(address, pool_size=1, max_overflow=0, hide_parameters=True)
+    writer = create_async_engine(address, pool_size=1, max_overflow=0, hide_parameters=True, json_serializer=_json)
     reader = create_async_engine(
         address,
         pool_size=_READERS,
@@ -139,6 +140,7 @@ def _postgresql(address: URL) -> Database:
         max_overflow=0,
         pool_pre_ping=True,
         hide_parameters=True,
+        json_serializer=_json,
         connect_args={
             "timeout": 10,
             "command_timeout": 30,
@@ -147,6 +149,10 @@ def _postgresql(address: URL) -> Database:
         },
     )
     return Database(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _make_file(path: Path) -> None:

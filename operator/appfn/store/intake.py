@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, tuple_
 
 from appfn.core.records import ExecutionRecord, ExecutionRequest
 from appfn.errors import AppfnError, IdempotencyError, QueueFullError
+from appfn.store.bulk import insert_rows
 from appfn.store.commit import Deferred, Operation, Transaction
 from appfn.store.rows import Row, Stored, clean, mappings, record_of, row_of_record, row_of_request
 from appfn.store.schema import EXECUTIONS, IDEMPOTENCY, IS_WAITING
@@ -74,7 +75,7 @@ class Record(Deferred):
         rows = [row_of_record(item.record, sequence=tx.sequence) for item in operations]
         fresh = {row["id"]: row for row in rows if row["id"] not in there}
         if fresh:
-            await tx.connection.execute(insert(EXECUTIONS), list(fresh.values()))
+            await insert_rows(tx.connection, EXECUTIONS, list(fresh.values()))
             await _tally(tx, operations, fresh)
         return [None] * len(operations)
 

@@ -25,9 +25,10 @@ from appfn.store.model import (
     UsageHour,
 )
 from appfn.store.rows import clean, mappings, record_of
-from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, USAGE
+from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, IS_UNUSUAL, USAGE
 
 _c = EXECUTIONS.c
+_USUAL = 200
 _OUTPUTS = ("response", "stdout", "stderr")
 _FIELDS: Mapping[Field, ColumnElement[Any]] = {
     Field.PHASE: _c.phase,
@@ -59,8 +60,9 @@ async def page(connection: AsyncConnection, query: ExecutionQuery) -> ExecutionP
     rows = mappings(await connection.execute(statement))
     if query.before is not None:
         rows = rows[::-1]
-    total = await connection.execute(counting(query))
-    return ExecutionPage(tuple(record_of(row) for row in rows), total.scalar_one())
+    is_all = cursor is None and not query.offset and len(rows) < query.limit  # counted by having been read
+    total = len(rows) if is_all else (await connection.execute(counting(query))).scalar_one()
+    return ExecutionPage(tuple(record_of(row) for row in rows), total)
 
 
 def listing(query: ExecutionQuery, *, descending: bool) -> Select[Any]:
@@ -92,6 +94,8 @@ async def recent(
     """See `ExecutionStore.recent`."""
     found: list[ExecutionRecord] = []
     for phase, limit in limits.items():
+        if not limit:
+            continue  # what only asks for the counts, as the operator does for each function, costs no more than that
         statement = (
             select(EXECUTIONS)
             .where(
@@ -202,6 +206,8 @@ def _condition(item: Filter) -> ColumnElement[bool]:
     values = [clean(value) if isinstance(value, str) else value for value in item.values]
     value = values[0]
     match item.comparison:
+        case Comparison.EQUAL if item.field is Field.STATUS_CODE and _USUAL not in values:
+            return and_(column.in_(values), IS_UNUSUAL)  # so that the partial index can be used
         case Comparison.EQUAL:
             return column.in_(values)
         case Comparison.NOT_EQUAL:

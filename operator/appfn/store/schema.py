@@ -103,6 +103,7 @@ IS_WAITING = _c.phase == literal_column("'waiting'")
 IS_CLAIMABLE = and_(IS_WAITING, _c.worker.is_(None))
 IS_LEASED = _c.lease_until.is_not(None)
 HAS_READER = _c.reader != literal_column("''")
+IS_UNUSUAL = _c.status_code != literal_column("200")
 
 
 def _partial(name: str, *columns: Column[object], where: object) -> Index:
@@ -110,11 +111,16 @@ def _partial(name: str, *columns: Column[object], where: object) -> Index:
 
 
 # The columns behind id let filters be judged without reading the rows.
-Index("executions_listing", _c.function_uid, _c.created_at, _c.id, _c.phase, _c.trigger, _c.status_code)
+Index(
+    "executions_listing",
+    *(_c.function_uid, _c.created_at, _c.id, _c.phase, _c.trigger, _c.status_code),
+    *(_c.duration, _c.deployment, _c.method),
+)
 Index("executions_by_phase", _c.function_uid, _c.phase, _c.created_at, _c.id)
 Index("executions_feed", _c.sequence)
 Index("executions_finished", _c.finished_at)
 _partial("executions_by_reader", _c.function_uid, _c.reader, _c.created_at, _c.id, where=HAS_READER)
+_partial("executions_by_status", _c.function_uid, _c.status_code, _c.created_at, _c.id, where=IS_UNUSUAL)
 _partial("executions_waiting", _c.function_uid, where=IS_WAITING)
 _partial("executions_claimable", _c.function_uid, _c.available_at, _c.id, where=IS_CLAIMABLE)
 _partial("executions_leased", _c.lease_until, where=IS_LEASED)
@@ -163,7 +169,24 @@ So numbers become visible in their order: no reader can see a number and later f
 
 SCHEMA_VERSION = Table("schema_version", METADATA, Column("version", Integer, nullable=False))
 
-MIGRATIONS: tuple[Migration, ...] = ()
+
+def _index_for_filters(connection: Connection) -> None:
+    connection.execute(text("DROP INDEX executions_listing"))
+    connection.execute(
+        text(
+            "CREATE INDEX executions_listing ON executions"
+            ' (function_uid, created_at, id, phase, "trigger", status_code, duration, deployment, method)'
+        )
+    )
+    connection.execute(
+        text(
+            "CREATE INDEX executions_by_status ON executions"
+            " (function_uid, status_code, created_at, id) WHERE status_code != 200"
+        )
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (_index_for_filters,)
 """What takes a database of version n (counted from 1) to n + 1; a new database gets METADATA as it stands."""
 
 

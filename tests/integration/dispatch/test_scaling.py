@@ -185,16 +185,18 @@ async def test_a_caller_that_still_sees_the_old_settings_does_not_bring_them_bac
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(project: Project) -> None:
     project.scaling = {"maxReplicas": 1}
     project.node.function = obey
-    async with project.dispatching(queue_limit=2):
+    async with project.dispatching(sync_queue_limit=2) as dispatcher:
         await project.invoke()
         calls = [project.call("gate") for _ in range(3)]
         await project.running(1)
         await project.queued(2)
         with pytest.raises(QueueFullError) as caught:
             await project.invoke()
+        assert dispatcher.overloaded(project.uid, project.deployments["greet-1"]) == caught.value.retry_after
         assert caught.value.retry_after > 0
         project.node.gates["gate"].set()
         assert {outcome.phase for outcome in await asyncio.gather(*calls)} == {ExecutionPhase.COMPLETED}
+        assert dispatcher.overloaded(project.uid, project.deployments["greet-1"]) is None
 
 
 async def test_a_call_that_waited_too_long_for_busy_pods_fails_as_such(project: Project) -> None:

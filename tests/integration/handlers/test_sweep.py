@@ -6,7 +6,7 @@ from appfn import names
 from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, POOL, Key, Kind
 from appfn.handlers.sweep import Sweep
-from appfn.handlers.work import EVERYTHING, Scope
+from appfn.handlers.work import EVERYTHING, ROUND, Scope
 from appfn.kube.client import KubeCluster
 from appfn.reconcile.registry import Controller
 
@@ -24,13 +24,21 @@ async def end(cluster: KubeCluster, namespace: str, name: str) -> None:
     await cluster.apply_status(EXECUTION, status | {"metadata": metadata}, manager="test")
 
 
+async def count(cluster: KubeCluster, namespace: str, function: str, *, total: int) -> None:
+    status = {"apiVersion": FUNCTION.api_version, "kind": "Function", "status": {"executions": {"total": total}}}
+    await cluster.apply_status(
+        FUNCTION, status | {"metadata": {"namespace": namespace, "name": function}}, manager="test"
+    )
+
+
 @pytest.fixture
 async def project(cluster: KubeCluster, namespace: str) -> str:
-    """Fill a namespace with two functions of different runtimes, and executions in all states."""
+    """Fill a namespace with two functions of different runtimes, one of them called, and executions in all states."""
     source: Json = {"inline": {"files": {"index.py": "x"}}}
     for name in ("python", "node"):
         await make(cluster, FUNCTION, namespace, name, runtime=f"{name}-1")
         await make(cluster, DEPLOYMENT, namespace, f"{name}-v1", functionRef={"name": name}, source=source)
+    await count(cluster, namespace, "node", total=1)
     await make(cluster, EXECUTION, namespace, "new", functionRef={"name": "node"})
     await make(cluster, EXECUTION, namespace, "ended", functionRef={"name": "node"})
     await end(cluster, namespace, "ended")
@@ -44,14 +52,19 @@ async def project(cluster: KubeCluster, namespace: str) -> str:
     return namespace
 
 
-async def sweep(cluster: KubeCluster, scope: Scope) -> tuple[Marked, float | None]:
+async def sweep(cluster: KubeCluster, scope: Scope, *, within: float = 0) -> tuple[Marked, float | None]:
     marked: Marked = set()
+    delays = []
 
     def mark(controller: Controller, key: Key, *, after: float = 0.0) -> None:
-        assert after == 0
+        delays.append(after)
         marked.add((controller, key))
 
     again = await Sweep(cluster=cluster, mark=mark, seconds=600)(scope)
+    assert delays == sorted(delays)
+    assert not delays or delays[0] == 0
+    assert all(delay <= within for delay in delays)
+    assert not within or delays[-1] > within / 2
     return marked, again
 
 
@@ -59,7 +72,6 @@ def everything_of(namespace: str) -> Marked:
     return {
         (Controller.FUNCTION, Key(namespace, "python")),
         (Controller.FUNCTION, Key(namespace, "node")),
-        (Controller.HISTORY, Key(namespace, "python")),
         (Controller.HISTORY, Key(namespace, "node")),
         (Controller.DEPLOYMENT, Key(namespace, "python-v1")),
         (Controller.DEPLOYMENT, Key(namespace, "node-v1")),
@@ -89,8 +101,16 @@ async def test_a_pool_without_a_function_is_looked_at_as_well(cluster: KubeClust
     assert (foreign, marked) == (set(), {(Controller.POOL, Key("", namespace))})
 
 
-async def test_a_sweep_over_everything_repeats(cluster: KubeCluster, project: str) -> None:
+async def test_a_sweep_over_everything_happens_at_once(cluster: KubeCluster, project: str) -> None:
     marked, again = await sweep(cluster, EVERYTHING)
+    assert everything_of(project) <= marked
+    assert again is None
+
+
+async def test_a_round_takes_its_time_so_that_no_change_waits_for_it_and_repeats(
+    cluster: KubeCluster, project: str
+) -> None:
+    marked, again = await sweep(cluster, ROUND, within=300)
     assert everything_of(project) <= marked
     assert again == 600
 

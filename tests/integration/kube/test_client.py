@@ -165,6 +165,14 @@ async def test_a_long_list_comes_whole_in_pages(control_plane: ControlPlane, nam
     assert len(found) == len(set(found))
 
 
+async def test_a_list_since_a_version_shows_what_was_written_by_then(cluster: KubeCluster, namespace: str) -> None:
+    for number in range(20):
+        name = f"n{number}"
+        made = await cluster.create(FUNCTION, function(namespace, name))
+        listed = await cluster.list(FUNCTION, namespace=namespace, since=made["metadata"]["resourceVersion"])
+        assert name in {item["metadata"]["name"] for item in listed}
+
+
 async def test_selectors_are_applied_by_the_server(cluster: KubeCluster, namespace: str) -> None:
     for name, colour in (("a", "red"), ("b", "blue"), ("c", "green")):
         manifest = config_map(namespace, name)

@@ -4,11 +4,14 @@ import asyncio
 import gzip
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
+from appfn.api.execution import PhaseTimes
 from appfn.core.records import Invocation, Outcome
 from appfn.kube.client import KubeCluster
+from appfn.shim.health import METRICS_PORT
 from appfn.shim.services import WORKER
 from appfn.telemetry import quiet_libraries
 from support.fake_invoker import FakeInvoker, completed
@@ -135,6 +138,35 @@ async def test_the_log_has_ids_and_never_a_payload_or_a_key(client: Client, capl
         assert secret not in everything
 
 
+async def test_the_log_tells_what_failed_and_leaves_what_went_well_to_the_metrics(
+    client: Client, invoker: FakeInvoker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    await client.execute()
+    await client.execute("nope")
+    invoker.room = 0
+    assert (await client.execute()).status == 429
+
+    assert [vars(record)["status"] for record in caplog.records if record.name == "appfn.shim.access"] == [404]
+
+
+async def test_the_breakdown_of_an_execution_is_a_header(client: Client, invoker: FakeInvoker) -> None:
+    async def cold(_: Invocation) -> Outcome:
+        times = PhaseTimes(queue_ms=3, claim_ms=5, load_ms=7)
+        return replace(completed("done"), cold_start=True, times=times)
+
+    warm = await client.execute()
+    queued = await client.execute(body={"async": True})
+    invoker.answer = cold
+
+    assert warm.headers["Server-Timing"].endswith("run;dur=125.000")
+    assert "Server-Timing" not in queued.headers
+    made = await client.execute()
+    assert made.headers["Server-Timing"] == ("queue;dur=3, claim;dur=5, load;dur=7, boot;dur=0, run;dur=125.000, cold")
+    assert (await client.execution(made.body["$id"])).headers["Server-Timing"] == made.headers["Server-Timing"]
+
+
 async def test_probes_and_versions_answer_everybody(shim: ShimServer) -> None:
     assert (await shim.call("GET", "/healthz")).status == 200
     assert (await shim.call("GET", "/readyz")).status == 200
@@ -149,11 +181,28 @@ async def test_a_worker_that_stands_still_is_not_healthy(shim: ShimServer, monke
     assert (await shim.call("GET", "/healthz")).status == 503
 
 
+async def metrics(shim: ShimServer) -> str:
+    async with shim.session.get(f"http://127.0.0.1:{shim.app[METRICS_PORT]}/metrics") as response:
+        assert response.status == 200
+        return await response.text()
+
+
+async def test_metrics_which_name_every_project_are_not_at_the_port_that_everybody_reaches(
+    client: Client, shim: ShimServer
+) -> None:
+    await client.execute()
+
+    reply = await shim.call("GET", "/metrics")
+
+    assert reply.error == (404, "general_route_not_found")
+    assert client.project in await metrics(shim)
+
+
 async def test_metrics_count_what_happened(client: Client, shim: ShimServer) -> None:
     await client.execute()
     await client.call("PROPFIND", "/coffee")
 
-    text = (await shim.call("GET", "/metrics")).body.decode()
+    text = await metrics(shim)
 
     namespace = client.project
     assert f'appfn_executions_total{{namespace="{namespace}",reason="",status="completed",trigger="http"}} 1.0' in text

@@ -5,11 +5,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, inspect, select, text, update
 
 from appfn.errors import ConfigError, TransientError
 from appfn.store import schema
-from appfn.store.database import open_database
+from appfn.store.database import Database, open_database
 from appfn.store.executions import ExecutionStore
 from support.executions import Clock, a_finished, a_request
 from support.polling import eventually
@@ -68,11 +68,38 @@ async def test_an_older_schema_is_taken_up_step_by_step_and_once(url: str) -> No
 
     steps = [add("one"), add("two")]
     async with open_database(url) as database:
+        async with database.writer.begin() as connection:
+            await connection.execute(update(schema.SCHEMA_VERSION).values(version=1))
         for known in (steps[:1], steps, steps):
             async with database.writer.begin() as connection:
                 await connection.run_sync(schema.prepare, known)
         async with database.reader.connect() as connection:
             assert (await connection.execute(select(schema.SCHEMA_VERSION.c.version))).scalars().all() == [3]
+
+
+_FIRST_INDEXES = """
+DROP INDEX executions_by_status;
+DROP INDEX executions_listing;
+CREATE INDEX executions_listing ON executions (function_uid, created_at, id, phase, "trigger", status_code);
+UPDATE schema_version SET version = 1;
+"""
+
+
+async def test_a_database_of_the_first_version_comes_to_have_the_indexes_of_a_new_one(url: str) -> None:
+    async with open_database(url) as database:
+        new = await _indexes(database)
+        async with database.writer.begin() as connection:
+            for statement in filter(str.strip, _FIRST_INDEXES.split(";")):
+                await connection.execute(text(statement))
+        assert await _indexes(database) != new
+    async with open_database(url) as database:
+        assert await _indexes(database) == new
+
+
+async def _indexes(database: Database) -> dict[str, list[str | None]]:
+    async with database.writer.connect() as connection:
+        found = await connection.run_sync(lambda sync: inspect(sync).get_indexes(schema.EXECUTIONS.name))
+    return {str(index["name"]): index["column_names"] for index in found}
 
 
 async def test_replicas_that_start_together_make_one_schema(url: str, clock: Clock) -> None:

@@ -80,6 +80,8 @@ async def test_the_execution_of_another_function_is_no_cursor(store: ExecutionSt
         (Filter(Field.PHASE, Comparison.NOT_EQUAL, ("failed", "waiting")), "ac"),
         (Filter(Field.TRIGGER, Comparison.EQUAL, ("schedule",)), "c"),
         (Filter(Field.STATUS_CODE, Comparison.GREATER_EQUAL, (500,)), "b"),
+        (Filter(Field.STATUS_CODE, Comparison.EQUAL, (500,)), "b"),
+        (Filter(Field.STATUS_CODE, Comparison.EQUAL, (200, 500)), "abc"),
         (Filter(Field.STATUS_CODE, Comparison.LESS, (500,)), "acd"),
         (Filter(Field.DURATION, Comparison.GREATER, (1.5,)), "a"),
         (Filter(Field.DURATION, Comparison.LESS_EQUAL, (2,)), "abcd"),
@@ -147,6 +149,20 @@ async def test_ticks_are_those_of_the_schedule_since_a_time(store: ExecutionStor
     assert len(await store.ticks("uid-greet", since=at(0), limit=1)) == 1
 
 
+async def test_a_total_is_right_on_every_page(store: ExecutionStore) -> None:
+    newest_first = (await recorded(store, *(a_finished(at=at(n)) for n in range(3))))[::-1]
+    pages = {
+        "all of it": QUERY,
+        "just all of it": replace(QUERY, limit=3),
+        "a part": replace(QUERY, limit=2),
+        "the rest": replace(QUERY, after=newest_first[0]),
+        "what comes before": replace(QUERY, before=newest_first[1]),
+        "behind an offset": replace(QUERY, offset=2),
+        "behind the end": replace(QUERY, offset=9),
+    }
+    assert {name: (await store.list(query)).total for name, query in pages.items()} == dict.fromkeys(pages, 3)
+
+
 async def fill(store: ExecutionStore, count: int) -> None:
     rows = [
         row_of_record(
@@ -167,12 +183,14 @@ async def test_a_total_stops_at_its_bound(store: ExecutionStore) -> None:
 def shapes() -> dict[str, Select[Any]]:
     one_failed = Filter(Field.PHASE, Comparison.EQUAL, (ExecutionPhase.FAILED.value,))
     by_status = Filter(Field.STATUS_CODE, Comparison.EQUAL, (404,))
+    by_speed = Filter(Field.DURATION, Comparison.GREATER, (9.0,))
     by_time = Filter(Field.CREATED_AT, Comparison.GREATER, (START,))
     queries = {
         "all": QUERY,
         "oldest first": replace(QUERY, descending=False),
         "failed": replace(QUERY, filters=(one_failed,)),
         "by status": replace(QUERY, filters=(by_status,)),
+        "by duration": replace(QUERY, filters=(by_speed,)),
         "since": replace(QUERY, filters=(by_time,)),
         "of a user": replace(QUERY, reader="u1"),
     }
@@ -191,6 +209,8 @@ async def test_lists_of_a_long_history_come_out_of_an_index_in_order(store: Exec
             assert "SEARCH executions USING" in plan, (name, plan)
             assert "SCAN executions" not in plan, (name, plan)
             assert "TEMP B-TREE" not in plan, (name, plan)
+            if name == "by status":
+                assert "executions_by_status" in plan, plan
 
 
 class _Explain(Executable, ClauseElement):

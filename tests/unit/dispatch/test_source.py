@@ -3,9 +3,8 @@
 import pytest
 
 from appfn.api.function import Function
-from appfn.core.shares import Part
+from appfn.core.shares import Part, capacity
 from appfn.dispatch.source import Source
-from appfn.shim.catalog import capacity
 from support.dispatching import a_runtime
 
 

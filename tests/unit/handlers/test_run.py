@@ -21,7 +21,9 @@ class NotYet:
     async def get(self, kind: Kind, key: Key) -> Json | None:
         raise AssertionError((kind, key))
 
-    async def list(self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "") -> list[Json]:
+    async def list(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", since: str = ""
+    ) -> list[Json]:
         assert (namespace, labels, fields) == ("system", "", "")
         self.asked.append(kind)
         if asyncio.get_running_loop().time() < self._serves_at:

@@ -35,6 +35,7 @@ OPERATOR, SHIM = (
 DNS = Place(namespace="kube-system", labels={"k8s-app": "kube-dns"})
 STRANGER = Place(namespace="default", labels={"app.kubernetes.io/name": "appfn-shim"})
 NEIGHBOUR = Place(namespace="demo", labels={"app": "database"})
+PROMETHEUS = Place(namespace="monitoring", labels={"app": "prometheus"})
 INTERNET = Place(address="151.101.1.1")
 INTERNET_6 = Place(address="2a04:4e42::1")
 METADATA = Place(address="169.254.169.254")
@@ -43,8 +44,11 @@ METADATA_6 = Place(address="fd00:ec2::254")
 NODE = Place(address="192.168.1.10")
 NAMESPACES: Mapping[str, Labels] = {
     name: {"kubernetes.io/metadata.name": name} for name in ("appfn-system", "default", "kube-system")
-} | {"demo": {"kubernetes.io/metadata.name": "demo", "appfn.dev/project": "demo"}}
-PORTS = {"http": 8080, "health": 8080}
+} | {
+    "demo": {"kubernetes.io/metadata.name": "demo", "appfn.dev/project": "demo"},
+    "monitoring": {"kubernetes.io/metadata.name": "monitoring", "appfn.dev/metrics": "true"},
+}
+PORTS = {"http": 8080, "health": 8080, "metrics": 9090}
 
 MATRIX = [
     (SHIM, RUNTIME, 3000, True),
@@ -82,6 +86,12 @@ MATRIX = [
     (SHIM, NODE, 443, True),
     (SHIM, OPERATOR, 8080, False),
     (STRANGER, OPERATOR, 8080, False),
+    (PROMETHEUS, OPERATOR, 8080, True),
+    (PROMETHEUS, SHIM, 9090, True),
+    (STRANGER, SHIM, 9090, False),
+    (RUNTIME, SHIM, 9090, False),
+    (NEIGHBOUR, SHIM, 9090, False),
+    (OPERATOR, SHIM, 9090, False),
 ]
 
 
@@ -133,7 +143,7 @@ def matches_entry(entry: Json, peer: Place) -> bool:
     if "namespaceSelector" not in entry:
         return peer.namespace == "appfn-system" and selects(entry["podSelector"], peer.labels)
     return selects(entry["namespaceSelector"], NAMESPACES[peer.namespace]) and selects(
-        entry["podSelector"], peer.labels
+        entry.get("podSelector", {}), peer.labels
     )
 
 

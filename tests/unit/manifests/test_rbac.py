@@ -36,7 +36,7 @@ ROLES: dict[str, set[Right]] = {
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
     "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "patch", "delete"))
     | rights("", ("configmaps", "secrets"), ("get",)),
-    "Role/appfn-shim": rights("", ("secrets",), ("create", "get")),
+    "Role/appfn-shim": rights("", ("secrets",), ("create", "get")) | rights("", ("pods",), ("list",)),
     "ClusterRole/appfn-view": rights("appfn.dev", OWN[:3], LOOK),
     "ClusterRole/appfn-edit": rights("appfn.dev", OWN[:3], ("create", "update", "patch", "delete", "deletecollection")),
     "ClusterRole/appfn-runtime-viewer": rights("appfn.dev", ("runtimes",), LOOK),
@@ -88,9 +88,12 @@ def test_no_secret_can_be_read_in_a_namespace_that_is_no_project(
     assert not {resource for _, resource, _ in cluster_wide} & {"secrets", "configmaps", "pods/log", "pods/exec"}
 
 
-def test_in_the_system_namespace_only_the_named_secret_and_lease_can_be_read(roles: dict[str, Json]) -> None:
+def test_in_the_system_namespace_only_the_named_secret_and_lease_can_be_read_besides_pods(
+    roles: dict[str, Json],
+) -> None:
     for role, allowed in (("Role/appfn-shim", "appfn-keys"), ("Role/appfn-operator", "appfn-operator")):
-        named = [rule for rule in roles[role]["rules"] if rule["verbs"] != ["create"]]
+        rules = [rule for rule in roles[role]["rules"] if rule["resources"] != ["pods"]]
+        named = [rule for rule in rules if rule["verbs"] != ["create"]]
 
         assert [rule["resourceNames"] for rule in named] == [[allowed]]
 

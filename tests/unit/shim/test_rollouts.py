@@ -62,6 +62,7 @@ def a_callee(deployment: str, minimum: int) -> Callee:
         runtime=Runtime.parse({"metadata": {"name": "node-20.0"}, "spec": RUNTIME}),
         deployment=Deployment.parse(made),
         artifacts={Architecture.AMD64: f"sha256:{deployment}"},
+        constants={"APPWRITE_FUNCTION_DEPLOYMENT": deployment},
     )
 
 
@@ -82,6 +83,7 @@ def test_what_a_call_runs_is_whole() -> None:
     scene.invoker.loaded["two"] = 0
     served = scene.rollouts.serving(a_callee("two", 2))
     assert served.artifacts == {Architecture.AMD64: "sha256:one"}
+    assert served.constants == {"APPWRITE_FUNCTION_DEPLOYMENT": "one"}
     assert served.deployment.metadata.uid == "one"
 
 

@@ -6,7 +6,9 @@ a flood of made-up keys or tokens can neither empty the cache nor flood the API 
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
@@ -46,6 +48,16 @@ class Action(Enum):
         self.verb = verb
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verified:
+    """A key that was compared with its Secret and is the right one."""
+
+    caller: KeyCaller
+    expires: datetime | None
+    until: float
+    """When it has to be compared again, on the monotonic clock."""
+
+
 class Authenticator:
     """Knows keys and tokens; `aclose` ends what it still asks."""
 
@@ -59,9 +71,13 @@ class Authenticator:
     ) -> None:
         freshness = Freshness(fresh=cache_seconds, error=_OUTAGE_SECONDS)
         self._cluster = cluster
+        self._cache_seconds = cache_seconds
         self._now = now
+        self._monotonic = monotonic
         self._lookups = asyncio.Semaphore(_LOOKUPS)
         self._keys: TtlCache[Key, StoredKey | None] = TtlCache(freshness, size=_CACHE_SIZE, monotonic=monotonic)
+        self._verified: OrderedDict[tuple[str, bytes], _Verified] = OrderedDict()
+        """By namespace and SHA-256 of the whole key: whoever can name an entry has the key, so time tells nothing."""
         self._tokens: TtlCache[bytes, TokenIdentity | None] = TtlCache(
             Freshness(fresh=cache_seconds), size=_CACHE_SIZE, monotonic=monotonic
         )
@@ -126,17 +142,41 @@ class Authenticator:
                 return False
 
     async def _key_caller(self, text: str, project: Project) -> Caller:
+        address = project.namespace, hashlib.sha256(text.encode(errors="replace")).digest()
+        verified = self._verified.get(address)
+        if verified is not None and self._monotonic() <= verified.until:
+            return self._unexpired(verified)
+        known = await self._verify(text, project)
+        if known is None:
+            return Guest()
+        self._remember(address, known)
+        return self._unexpired(known)
+
+    def _unexpired(self, verified: "_Verified") -> Caller:
+        if verified.expires is not None and verified.expires <= self._now():
+            raise AppwriteError(Problem.PROJECT_KEY_EXPIRED)
+        return verified.caller
+
+    async def _verify(self, text: str, project: Project) -> "_Verified | None":
         key = api_key.parse(text)
         known = await self._stored(key, project) if key else None
         if key is None or known is None or not known.matches(key):
-            return Guest()
-        if known.expired(self._now()):
-            raise AppwriteError(Problem.PROJECT_KEY_EXPIRED)
+            return None
         label = f"app.{project.id}@service.appfn (role: applications)"
-        return KeyCaller(subject=f"key:{known.id}", label=label, scopes=known.scopes)
+        caller = KeyCaller(subject=f"key:{known.id}", label=label, scopes=known.scopes)
+        read = self._keys.fresh(_address(key, project))
+        # Not a moment longer than the Secret it was compared with is believed.
+        until = read[1] + self._cache_seconds if read is not None and read[0] is known else float("-inf")
+        return _Verified(caller=caller, expires=known.expires, until=until)
+
+    def _remember(self, address: tuple[str, bytes], verified: "_Verified") -> None:
+        self._verified[address] = verified
+        self._verified.move_to_end(address)
+        while len(self._verified) > _CACHE_SIZE:
+            self._verified.popitem(last=False)
 
     async def _stored(self, key: ApiKey, project: Project) -> StoredKey | None:
-        address = Key(project.namespace, names.api_key_secret(key.id))
+        address = _address(key, project)
 
         async def read() -> StoredKey | None:
             async with self._lookups:
@@ -151,6 +191,10 @@ class Authenticator:
                 return await self._cluster.review_access(identity, verb=verb, kind=EXECUTION, namespace=namespace)
 
         return await self._access.get((identity, verb, namespace), review)
+
+
+def _address(key: ApiKey, project: Project) -> Key:
+    return Key(project.namespace, names.api_key_secret(key.id))
 
 
 def bearer(headers: Mapping[str, str]) -> str:

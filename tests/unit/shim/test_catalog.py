@@ -1,0 +1,148 @@
+"""Which functions can be called, kept up to date at the cost of what changes."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from appfn.api.base import Json
+from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
+from appfn.kube.protocols import WatchEvent, WatchEventType
+from appfn.shim.catalog import Callee, Catalog
+from support.objects import DIGEST, metadata
+
+_BUILD = {"architecture": "amd64", "phase": "ready", "artifact": {"digest": DIGEST, "size": 1}}
+
+
+class Objects:
+    """A watch cache that a test fills."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, Json] = {}
+        self._listener: Callable[[WatchEvent], None] | None = None
+
+    def get(self, key: Key) -> Json | None:
+        return self._objects.get(key)
+
+    def items(self) -> Mapping[Key, Json]:
+        return self._objects
+
+    def subscribe(self, listener: Callable[[WatchEvent], None]) -> Callable[[], None]:
+        self._listener = listener
+        return lambda: None
+
+    async def wait_synced(self) -> None:
+        return
+
+    def put(self, body: Json) -> None:
+        self._tell(WatchEventType.SET, body)
+
+    def remove(self, body: Json) -> None:
+        self._tell(WatchEventType.GONE, body)
+
+    def _tell(self, type_: WatchEventType, body: Json) -> None:
+        key = Key(body["metadata"].get("namespace", ""), body["metadata"]["name"])
+        if type_ is WatchEventType.SET:
+            self._objects[key] = body
+        else:
+            del self._objects[key]
+        if self._listener is not None:
+            self._listener(WatchEvent(type=type_, key=key, body=body))
+
+
+class World:
+    """A cluster with the project `shop` and the functions `one` and `two`."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[Kind, Objects] = {kind: Objects() for kind in (NAMESPACE, RUNTIME, DEPLOYMENT, FUNCTION)}
+        self.put(NAMESPACE, {"metadata": namespace()})
+        self.put(RUNTIME, runtime())
+        for name in ("one", "two"):
+            self.put(DEPLOYMENT, deployment(name))
+            self.put(FUNCTION, function(name))
+
+    @asynccontextmanager
+    async def watch(self, kind: Kind, **_selectors: str) -> AsyncIterator[Objects]:
+        yield self.kinds[kind]
+
+    def put(self, kind: Kind, body: Json) -> None:
+        self.kinds[kind].put(body)
+
+
+def namespace(**labels: str) -> Json:
+    return metadata("shop", namespace="") | {"labels": {"appfn.dev/project": "shop", **labels}}
+
+
+def runtime(**spec: Any) -> Json:
+    default = {
+        "language": "node",
+        "version": "20.0",
+        "displayName": "Node.js",
+        "enabled": True,
+        "images": [{"architecture": "amd64", "image": "runtime-node:20.0"}],
+        "entrypoint": "index.js",
+        "buildCommand": "build.sh",
+        "startCommand": "start.sh",
+    }
+    return {"metadata": metadata("node-20.0", namespace=""), "spec": default | spec}
+
+
+def deployment(function_name: str, *, phase: str = "ready") -> Json:
+    return {
+        "metadata": metadata(f"{function_name}-v1"),
+        "spec": {"functionRef": {"name": function_name}, "source": {"artifact": {"digest": DIGEST}}},
+        "status": {"phase": phase, "builds": [_BUILD | {"phase": phase}]},
+    }
+
+
+def function(name: str, **spec: Any) -> Json:
+    status = {"activeDeployment": f"{name}-v1"}
+    return {"metadata": metadata(name), "spec": {"runtime": "node-20.0", **spec}, "status": status}
+
+
+@asynccontextmanager
+async def opened(world: World) -> AsyncIterator[Catalog]:
+    async with Catalog.open(world, system_namespace="appfn-system") as catalog:
+        yield catalog
+
+
+def named(catalog: Catalog) -> dict[str, Callee]:
+    return {callee.function.metadata.name: callee for callee in catalog.callees()}
+
+
+async def test_of_a_function_that_did_not_change_the_callee_is_the_same_object() -> None:
+    world = World()
+    async with opened(world) as catalog:
+        before = named(catalog)
+        world.put(FUNCTION, function("one", timeout=30))
+        after = named(catalog)
+        assert after["one"].function.spec.timeout == 30
+        assert after["two"] is before["two"]
+
+
+async def test_what_a_callee_is_made_of_is_looked_at_again_when_it_changes() -> None:
+    world = World()
+    async with opened(world) as catalog:
+        assert named(catalog).keys() == {"one", "two"}
+        world.put(DEPLOYMENT, deployment("one", phase="failed"))
+        assert named(catalog).keys() == {"two"}
+        world.put(DEPLOYMENT, deployment("one"))
+        assert named(catalog).keys() == {"one", "two"}
+        world.put(RUNTIME, runtime(entrypoint="app.js"))
+        assert {callee.entrypoint for callee in catalog.callees()} == {"app.js"}
+        world.put(RUNTIME, runtime(enabled=False))
+        assert named(catalog) == {}
+
+
+async def test_nothing_can_be_called_of_what_is_gone() -> None:
+    world = World()
+    async with opened(world) as catalog:
+        assert named(catalog).keys() == {"one", "two"}
+        world.kinds[FUNCTION].remove(function("one"))
+        assert named(catalog).keys() == {"two"}
+        world.kinds[DEPLOYMENT].remove(deployment("two"))
+        assert named(catalog) == {}
+        world.put(DEPLOYMENT, deployment("two"))
+        world.kinds[NAMESPACE].remove({"metadata": namespace()})
+        assert named(catalog) == {}
+        world.put(NAMESPACE, {"metadata": namespace()})
+        assert named(catalog).keys() == {"two"}
