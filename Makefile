@@ -51,6 +51,10 @@ conformance: $(STAMP) ## Every runtime against one table of cases
 e2e: $(STAMP) ## Real pods; takes the cluster of `make up`, or one of its own for the while
 	@python3 -m localcluster session -- $(PYTEST) --timeout 420 tests/e2e
 
+.PHONY: hotpath
+hotpath: $(STAMP) ## What a call costs in the shim itself, beside a bare aiohttp handler
+	@PYTHONPATH=operator $(PY) -m bench.hotpath $(ARGS)
+
 .PHONY: bench
 bench: $(STAMP) ## Benchmarks, some named by BENCH="warm_c1 …", flags by BENCH_FLAGS="--short --write-docs"
 	@bench/prerequisites

@@ -1,7 +1,7 @@
 """What a synchronous call costs in the shim itself, beside a bare aiohttp handler.
 
-    make hotpath                                   # the table
-    PYTHONPATH=operator .venv/bin/python bench/hotpath.py --flame docs/hot-path.speedscope.json
+    make hotpath                            # the table
+    make hotpath ARGS="--flame docs/hot-path.svg"
 
 The real application with its real store, authenticator and catalogue; a function that answers at once stands where the
 dispatcher would be, and the few objects it reads where the cluster would. Each server is a process of its own, and so
@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
+from pyinstrument import Profiler
 
 from appfn import config as configuration
 from appfn.api.execution import ExecutionPhase, PhaseTimes
@@ -39,6 +40,7 @@ from appfn.shim.auth import api_key
 from appfn.shim.run import make_runner
 from appfn.shim.services import Surroundings
 from appfn.telemetry import configure_logging
+from bench import flame
 
 Json = dict[str, Any]
 
@@ -223,7 +225,7 @@ def _bare(answer: bytes) -> web.Application:
 def _serve(make: Callable[[str], web.Application], pipe: Connection, profile: str) -> None:
     """Be a server process until the pipe closes; `profile` names the file for a flame graph."""
     folder = tempfile.mkdtemp(prefix="hotpath-")
-    sys.stderr = Path(folder, "log").open("w")  # noqa: SIM115 - as long as the process; a file, as a container's log is
+    sys.stderr = Path(folder, "log").open("w")  # noqa: SIM115 - a file, as a container's log is, to the process's end
     configure_logging("INFO")
     uvloop.run(_served(make(folder), pipe, profile))
 
@@ -240,35 +242,17 @@ async def _served(app: web.Application, pipe: Connection, profile: str) -> None:
 
 
 @contextlib.contextmanager
-def _profiled(path: str) -> Any:
+def _profiled(path: str) -> Iterator[None]:
     if not path:
         yield
         return
-    if path.endswith(".prof"):
-        import cProfile  # noqa: PLC0415 - only where asked for
-
-        with cProfile.Profile() as profile:
-            yield
-        profile.dump_stats(path)
-        return
-    from pyinstrument import Profiler  # noqa: PLC0415 - likewise
-
     profiler = Profiler(interval=0.0005, async_mode="disabled")
     with profiler:
         yield
-    _write_flame(profiler, path)
-
-
-def _write_flame(profiler: Any, path: str) -> None:
-    from pyinstrument.renderers import (  # noqa: PLC0415 - only where asked for
-        ConsoleRenderer,
-        HTMLRenderer,
-        SpeedscopeRenderer,
-    )
-
-    renderers = {".json": SpeedscopeRenderer, ".html": HTMLRenderer, ".txt": ConsoleRenderer}
-    renderer = renderers[Path(path).suffix]()
-    Path(path).write_text(profiler.output(renderer))
+    session = profiler.last_session
+    root = session.root_frame() if session else None
+    assert root is not None, "a run this short shows nothing"
+    Path(path).write_text(flame.svg(root))
 
 
 # ---------------------------------------------------------------------- load
@@ -332,7 +316,8 @@ async def _load(port: int, pid: int, *, connections: int, requests: int) -> Load
     made = []
     for _ in range(connections):
         done = asyncio.Event()
-        _, protocol = await loop.create_connection(partial(_Connection, left, taken, done), "127.0.0.1", port)
+        make = partial(_Connection, left, taken, done)
+        _, protocol = await loop.create_connection(make, "127.0.0.1", port)
         made.append((protocol, done))
     for _, done in made:
         await done.wait()
@@ -389,9 +374,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--flame", default="", help="write a profile: .json (speedscope), .html, .txt or .prof (cProfile)"
-    )
+    parser.add_argument("--flame", default="", help="write a flame graph (SVG) instead")
     arguments = parser.parse_args()
     if arguments.flame:
         measure("appfn", _appfn, requests=arguments.requests, profile=str(Path(arguments.flame).resolve()))

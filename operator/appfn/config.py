@@ -91,7 +91,7 @@ class ShimConfig:
     sync_queue_limit: int = _env("SYNC_QUEUE_LIMIT", 100, low=1)
     """Calls of one function that may wait for a pod, each with a client behind it; beyond, 429."""
     max_requests: int = _env("MAX_REQUESTS", 1024, low=1)
-    """Requests under way at once; calls beyond are answered 429 at once, so that memory is bounded."""
+    """Requests under way at once in a process; calls beyond are answered 429, so that memory is bounded."""
     async_concurrency: int = _env("ASYNC_CONCURRENCY", 64, low=1)
     """Async executions one replica runs at once."""
     pod_start_seconds: float = _env("POD_START_SECONDS", 60.0, low=1)

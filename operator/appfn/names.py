@@ -37,6 +37,8 @@ COMPONENT_SCHEDULE = "schedule"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On a Deployment: any new value builds a failed deployment again."""
+ANNOTATION_BUILD_REPORT = f"{GROUP}/build-report"
+"""On a build's pod: what its agent reported to the shim, ahead of its termination message."""
 ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
 """On a Namespace, a Runtime's name behind it: the size of that Runtime's pools there, instead of the Runtime's own."""
 ANNOTATION_TEMPLATE = f"{GROUP}/template"

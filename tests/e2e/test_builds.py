@@ -99,6 +99,38 @@ def test_a_failed_build_runs_again_on_request(project: Kubectl, target: str) -> 
     assert wait_for(second, within=90)
 
 
+def test_a_build_that_takes_too_much_memory_says_so_and_keeps_its_log(project: Kubectl, target: str) -> None:
+    commands = "echo hungry; python3 -c 'b\"x\" * (8 << 30)'"
+    project.apply(deployment(target, {"inline": {"files": {"main.py": CODE}}}, name="hungry", commands=commands))
+
+    failed = project.wait_condition("fdep", "hungry", "Ready=False:OutOfMemory", within=60)
+
+    assert "APPFN_BUILD_MEMORY" in condition(failed, "Ready")["message"]
+    assert "hungry" in failed["status"]["builds"][0]["logTail"]
+
+
+def test_what_a_command_leaves_running_neither_delays_nor_outlives_its_build(project: Kubectl, target: str) -> None:
+    commands = "(trap '' TERM; while :; do date >>left.txt; sleep 0.1; done) >/dev/null 2>&1 & sleep 1"
+    project.apply(deployment(target, {"inline": {"files": {"main.py": CODE}}}, name="leaving", commands=commands))
+
+    project.wait_condition("fdep", "leaving", "Ready=True", within=60)
+
+    project("wait", "job/leaving-build-amd64-1", "--for=condition=Complete", "--timeout=30s")
+
+
+def test_a_build_beyond_its_deadline_is_ended_and_says_so(project: Kubectl, target: str) -> None:
+    source = {"inline": {"files": {"main.py": CODE}}}
+    project.apply(deployment(target, source, name="endless", commands="trap '' TERM; while :; do sleep 1; done"))
+
+    def building() -> bool:
+        return bool(project.get("fdep", "endless").get("status", {}).get("phase") == "building")
+
+    wait_for(building, within=60)
+    project("patch", "job", "endless-build-amd64-1", "--type=merge", "-p", '{"spec":{"activeDeadlineSeconds":1}}')
+
+    project.wait_condition("fdep", "endless", "Ready=False:DeadlineExceeded", within=20)
+
+
 def test_an_unchanged_source_is_not_built_again(project: Kubectl, deploy: Callable[..., Json]) -> None:
     deploy("twice", {"main.py": CODE})
     project.apply(deployment("twice", {"inline": {"files": {"main.py": CODE}}}, name="twice-v2"))

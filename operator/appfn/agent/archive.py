@@ -12,7 +12,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -30,6 +30,8 @@ MAX_DEPTH = 64
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _UNFIT = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # surrogates are what Python makes of names that aren't UTF-8
 
@@ -196,7 +198,8 @@ def _enter(part: str, parent: int) -> int:
 def pack(root: Path, target: BinaryIO, limits: Limits) -> Packed:
     """Write a folder as a gzip tarball whose bytes depend on names, contents and executable bits alone.
 
-    Links are followed where they stay inside the folder; every name satisfies `split_name`.
+    Links are followed where they stay inside the folder; every name satisfies `split_name`. Whoever changes the folder
+    meanwhile spoils the tarball, but cannot make it hold anything from outside.
 
     Raises:
         ArchiveError: a link leads out, to nothing or in a circle; a special file; too much of anything.
@@ -207,36 +210,79 @@ def pack(root: Path, target: BinaryIO, limits: Limits) -> Packed:
     writer = _HashingWriter(target, limits.compressed)
     files = total = 0
     with (
+        _Inside(root) as inside,
         gzip.GzipFile(filename="", mode="wb", fileobj=writer, compresslevel=6, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for number, (name, path) in enumerate(_walk(root), start=1):
-            status = path.stat()
-            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
-            if number > limits.entries or total > limits.unpacked:
-                raise ArchiveError(f"more than {limits.entries} files or {limits.unpacked // MiB} MiB")
             info = tarfile.TarInfo(name)
-            info.mode = 0o755 if status.st_mode & 0o100 else 0o644
-            if stat.S_ISDIR(status.st_mode):
+            info.mode = 0o755
+            if path is None:
                 info.type = tarfile.DIRTYPE
                 tar.addfile(info)
+                _require_room(number, total, limits)
                 continue
-            info.size = status.st_size
-            with path.open("rb") as file:
+            with inside.open(path, name) as file:
+                status = os.fstat(file.fileno())
+                total += status.st_size
+                _require_room(number, total, limits)
+                info.mode = 0o755 if status.st_mode & 0o100 else 0o644
+                info.size = status.st_size
                 tar.addfile(info, file)
             files += 1
     return Packed(digest=f"sha256:{writer.hash.hexdigest()}", size=writer.size, files=files)
 
 
-def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield name and real path of every file and folder below `root`, sorted, links resolved."""
-    if root.is_symlink() or not root.is_dir():
-        raise ArchiveError(f"{root} is not a folder")
+def _require_room(entries: int, size: int, limits: Limits) -> None:
+    if entries > limits.entries or size > limits.unpacked:
+        raise ArchiveError(f"more than {limits.entries} files or {limits.unpacked // MiB} MiB")
+
+
+class _Inside:
+    """A folder whose files are opened by descriptors, through no link: what was looked at before may be another now."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self._root = os.open(root, _FOLDER_FLAGS)
+        except OSError as error:
+            raise ArchiveError(f"{root} is not a folder") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._root)
+
+    def open(self, path: PurePath, name: str) -> BinaryIO:
+        """Open a file by its path from the folder, which has no links in it."""
+        folder = os.dup(self._root)
+        try:
+            for part in path.parts[:-1]:
+                child = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+                os.close(folder)
+                folder = child
+            file = os.fdopen(os.open(path.parts[-1], _READ_FLAGS, dir_fd=folder), "rb")
+        except OSError as error:
+            raise ArchiveError(f"'{printable(name)}' cannot be read: {error.strerror}") from error
+        finally:
+            os.close(folder)
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise ArchiveError(f"'{printable(name)}' is neither a file nor a folder")
+        return file
+
+
+def _walk(root: Path) -> Iterator[tuple[str, PurePath | None]]:
+    """Yield the name of every file and folder below `root`, sorted; of files the path from there, links resolved."""
     real_root = root.resolve()
     yield from _walk_folder(real_root, (), root=real_root, trail=frozenset([real_root]))
 
 
-def _walk_folder(folder: Path, parts: Parts, *, root: Path, trail: frozenset[Path]) -> Iterator[tuple[str, Path]]:
+def _walk_folder(
+    folder: Path, parts: Parts, *, root: Path, trail: frozenset[Path]
+) -> Iterator[tuple[str, PurePath | None]]:
     for child in sorted(folder.iterdir()):
         child_parts = (*parts, child.name)
         name = "/".join(child_parts)
@@ -245,10 +291,10 @@ def _walk_folder(folder: Path, parts: Parts, *, root: Path, trail: frozenset[Pat
         if path.is_dir():
             if path in trail:
                 raise ArchiveError(f"'{printable(name)}' is a symbolic link to a folder around it")
-            yield name, path
+            yield name, None
             yield from _walk_folder(path, child_parts, root=root, trail=trail | {path})
         elif path.is_file():
-            yield name, path
+            yield name, path.relative_to(root)
         else:
             raise ArchiveError(f"'{printable(name)}' is neither a file nor a folder")
 

@@ -1,4 +1,4 @@
-"""What the operator tells a build's `fetch` and `upload`, by the environment of the Job's containers."""
+"""What the operator tells the agent of a build, by the environment of its container."""
 
 import json
 from collections.abc import Mapping

@@ -1,9 +1,8 @@
 """First step of a build: bring the source, check it, lay it out as the runtime image expects it."""
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, assert_never
 
@@ -34,16 +33,15 @@ class FetchStep:
     """Which transports git may use; None: those fit for production."""
 
     def run(self) -> Report:
-        """Lay the code out; the report says what came of it, and the source's digest."""
+        """Lay the code out; the report tells the source's digest, and the artifact where that was built before."""
         try:
-            digest = self._run()
+            return self._run()
         except AgentError as error:
             self.log.say(f"{error.reason}: {error.message}")
             stored = store_log(self.shim, self.settings.namespace, self.layout, [self.log.encode()])
             return Report(reason=error.reason, message=error.message, exit_code=1, log=stored)
-        return Report(source_digest=digest)
 
-    def _run(self) -> str:
+    def _run(self) -> Report:
         self.layout.prepare_folders()
         with tempfile.TemporaryDirectory(dir=self.layout.root) as folder:
             workspace = Path(folder)
@@ -53,10 +51,7 @@ class FetchStep:
                 if cached is None:
                     tarball.seek(0)
                     self._lay_out(workspace, tarball)
-        if cached is not None:
-            self.layout.cached.write_text(json.dumps(cached.to_json()))
-        self.layout.fetched.write_text(json.dumps({"log": self.log.lines}))
-        return digest
+        return replace(cached or Report(), source_digest=digest)
 
     def _source(self, workspace: Path, tarball: BinaryIO) -> str:
         """Write the source to `tarball` and return its digest."""

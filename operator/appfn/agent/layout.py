@@ -54,14 +54,19 @@ class Layout:
         return self.root / ".loaded"
 
     @property
-    def fetched(self) -> Path:
-        """What `fetch` leaves for `upload`: JSON with the log so far."""
-        return self.root / "fetched.json"
+    def build_start(self) -> Path:
+        """FIFO by which the container of the build command is told to begin."""
+        return self.root / "build-start"
 
     @property
-    def cached(self) -> Path:
-        """Report of an earlier build of the same source; its presence makes the build step end at once."""
-        return self.root / "cached"
+    def build_end(self) -> Path:
+        """FIFO that the container of the build command holds open as long as it lives."""
+        return self.root / "build-end"
+
+    @property
+    def no_build(self) -> Path:
+        """A mark: there is no command to be run any more, for whoever comes too late to be told."""
+        return self.root / "no-build"
 
     @property
     def build_log(self) -> Path:

@@ -1,4 +1,4 @@
-"""What a build step tells the operator: one JSON document in the container's termination message."""
+"""What a build's agent tells the operator: one JSON document in its container's termination message."""
 
 import contextlib
 import json
@@ -17,10 +17,10 @@ MAX_DOCUMENT = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The result of a step; `reason` is empty on success.
+    """The result of a build, or of a step of it; `reason` is empty on success.
 
-    `fetch` tells the source's digest, `upload` the artifact: that digest must come from a step the user's commands
-    have not had a hand in, as it decides what the artifact is remembered as.
+    `source_digest` must be what was found before the user's commands could have a hand in it, as it decides what the
+    artifact is remembered as.
     """
 
     artifact: StoredFile | None = None

@@ -56,6 +56,8 @@ class ShimClient:
     token_path: Path = TOKEN_PATH
     """Read for every attempt, as the kubelet renews it."""
     patience: Patience = field(default_factory=lambda: Patience(seconds=60.0))
+    socket_seconds: float = SOCKET_SECONDS
+    """How long the shim may be silent in the middle of an attempt."""
 
     def download(self, namespace: str, digest: str, target: BinaryIO) -> int:
         """Write an artifact to `target` (from its start) and return its size.
@@ -132,7 +134,7 @@ class ShimClient:
     ) -> T:
         base = urllib.parse.urlsplit(self.url)
         kind = http.client.HTTPSConnection if base.scheme == "https" else http.client.HTTPConnection
-        connection = kind(base.hostname or "", base.port, timeout=SOCKET_SECONDS)
+        connection = kind(base.hostname or "", base.port, timeout=self.socket_seconds)
         token = self.token_path.read_text().strip()
         if body is not None and not isinstance(body, bytes):
             body.seek(0)

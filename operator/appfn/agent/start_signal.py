@@ -56,13 +56,18 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def make_fifo(path: Path) -> None:
-    """Make the FIFO, unless an earlier run of the agent has; only its owner writes."""
+def make_fifo(path: Path, *, mode: int = 0o644) -> None:
+    """Make the FIFO, unless it is there already; by default only its owner writes.
+
+    Raises:
+        FileExistsError: something else is there.
+    """
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path)
     if not stat.S_ISFIFO(path.lstat().st_mode):
         raise FileExistsError(f"{path} is not a FIFO")
-    path.chmod(0o644)
+    with contextlib.suppress(PermissionError):  # another user's, who has seen to it
+        path.chmod(mode)
 
 
 class StartSignal:

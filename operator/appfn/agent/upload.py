@@ -5,11 +5,10 @@ The build command has run as the same user on the same volume: nothing it left i
 
 import contextlib
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, assert_never
+from typing import BinaryIO, assert_never
 
 from appfn.agent.archive import ARTIFACT_LIMITS, pack
 from appfn.agent.build_log import BuildLog, megabytes
@@ -35,12 +34,12 @@ class UploadStep:
     settings: BuildSettings
     layout: Layout
     shim: ShimClient
+    fetched: bytes = b""
+    """The log so far."""
     log: BuildLog = field(default_factory=BuildLog)
 
     def run(self) -> Report:
         """Store what was built; the report says what came of it."""
-        if (cached := self._cached()) is not None:
-            return cached
         exit_code, artifact, failure = 0, None, None
         try:
             exit_code = self._exit_code()
@@ -57,24 +56,6 @@ class UploadStep:
             reason=failure.reason,
             message=failure.message,
         )
-
-    def _fetched(self) -> dict[str, Any]:
-        with contextlib.suppress(FileNotFoundError, AgentError, ValueError):
-            state = json.loads(read_small(self.layout.fetched, limit=1 << 20))
-            if isinstance(state, dict):
-                return state
-        return {}
-
-    def _cached(self) -> Report | None:
-        with contextlib.suppress(FileNotFoundError, AgentError, ValueError, KeyError, TypeError):
-            document = json.loads(read_small(self.layout.cached))
-            log = document.get("log")
-            return Report(
-                artifact=StoredFile(digest=str(document["artifact"]["digest"]), size=int(document["artifact"]["size"])),
-                log=StoredFile(digest=str(log["digest"]), size=int(log["size"])) if log else None,
-                cached=True,
-            )
-        return None
 
     def _reported_exit_code(self) -> int:
         try:
@@ -149,9 +130,7 @@ class UploadStep:
             raise AgentError(Reason.UPLOAD_FAILED, f"the built code cannot be stored: {error}") from error
 
     def _whole_log(self) -> Iterator[bytes]:
-        lines = self._fetched().get("log")
-        if isinstance(lines, list):
-            yield "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+        yield self.fetched
         yield from self._build_output()
         yield self.log.encode()
 

@@ -4,7 +4,7 @@ The pod is believed before the Job: its containers end seconds before the Job's 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,19 +12,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from appfn import names
 from appfn.api.base import Model
 from appfn.api.deployment import Artifact
-from appfn.core.manifests.build_job import BUILD, FETCH, STEPS, UPLOAD
+from appfn.core.manifests.build_job import AGENT, BUILD, CONTAINERS
 from appfn.core.problem import BuildReason
 
 PATIENCE = timedelta(seconds=60)
-"""How long the kubelet may fail to start a container before the build is given up."""
+"""How long the kubelet may fail to start a container, or the agent may take to tell of the other container's failure,
+before the build is given up."""
 POLL_SECONDS = 10.0
 """How often a build that cannot start is looked at: the events that say why do not wake anybody."""
 
 _PULL_ERRORS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _START_ERRORS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NEVER_RAN = frozenset({"StartError", "ContainerCannotRun"})
 _OOM_KILLED = "OOMKilled"
+_BUILD_FAILED = "BuildFailed"
+"""The agent's word for a command that failed; it cannot know what the kernel knows."""
+_OUT_OF_MEMORY = "the build used more memory than it may; install less, or raise APPFN_BUILD_MEMORY of the operator"
 _RETRY = 'retry with: kubectl annotate --overwrite fdep NAME appfn.dev/retry="$(date)"'
 
 
@@ -38,7 +44,7 @@ class JobState(StrEnum):
 
 
 class Report(Model):
-    """The termination message of a step that is the agent's: `fetch` or `upload`."""
+    """The termination message of the agent, which user code cannot write."""
 
     artifact: Artifact | None = None
     log: Artifact | None = None
@@ -76,7 +82,10 @@ def progress(
     if pod is None:
         return _job_alone(job, notes)
     name = str(pod["metadata"]["name"])
-    ended = _ended(pod, name)
+    ended = _reported(pod, name)
+    if ended is None and _deadline_exceeded(job):
+        ended = _job_failed(job, pod=name)
+    ended = ended or _unreported(pod, now, name)
     if ended is not None:
         return ended
     if _condition(job, "Failed") is not None:
@@ -95,47 +104,70 @@ def _disrupted(pod: Mapping[str, Any]) -> bool:
     return found is not None and found.get("status") == "True"
 
 
-def _ended(pod: Mapping[str, Any], name: str) -> Progress | None:
-    """Return the result of a pod one of whose containers failed, or whose last one succeeded."""
-    for step, status in _statuses(pod):
-        terminated = (status.get("state") or {}).get("terminated")
-        if terminated is None:
-            return _pod_failed(pod, name)
-        if terminated.get("exitCode") != 0:
-            return _step_failed(step, terminated, name)
-        if step == UPLOAD:
-            return _uploaded(terminated, name, source_digest=_fetched_digest(pod))
-    return _pod_failed(pod, name)
+def _reported(pod: Mapping[str, Any], name: str) -> Progress | None:
+    """Return the result the agent reported, if it has.
+
+    Its termination message is the truth; until the kubelet shows it, the shim's copy of a good report on the pod is.
+    """
+    agent, build = _terminated(pod, AGENT), _terminated(pod, BUILD)
+    annotations = pod["metadata"].get("annotations") or {}
+    told = {"message": annotations.get(names.ANNOTATION_BUILD_REPORT), "exitCode": 0} if agent is None else agent
+    report = _report(told)
+    if report is None:
+        return None
+    if told.get("exitCode") == 0 and report.artifact is not None and not report.reason:
+        return Progress(state=JobState.SUCCEEDED, report=report, pod=name)
+    if agent is None or not report.reason:
+        return None
+    reason, message = report.reason, report.message
+    if reason == _BUILD_FAILED and build is not None and build.get("reason") == _OOM_KILLED:
+        reason, message = BuildReason.OUT_OF_MEMORY, _OUT_OF_MEMORY
+    # A container that cannot be started waits for ever; one that can ends by itself, as the agent has told it to.
+    stop = _start_problem(pod, BUILD) is not None
+    return Progress(state=JobState.FAILED, reason=reason, message=message, report=report, pod=name, stop=stop)
 
 
-def _uploaded(terminated: Mapping[str, Any], name: str, *, source_digest: str) -> Progress:
-    report = _report(terminated)
-    if report is None or report.artifact is None:
+def _unreported(pod: Mapping[str, Any], now: datetime, name: str) -> Progress | None:
+    """Return why there is no report and will be none."""
+    agent, build = _terminated(pod, AGENT), _terminated(pod, BUILD)
+    if (pod.get("status") or {}).get("reason"):
+        return _pod_failed(pod, name)
+    if agent is not None:
+        # Nobody is left to tell the other container.
+        return _agent_failed(agent, build, name, stop=build is None)
+    if build is None or build.get("exitCode") == 0:
+        return _pod_failed(pod, name)
+    ended = datetime.fromisoformat(str(build.get("finishedAt") or pod["metadata"]["creationTimestamp"]))
+    left = timedelta() if build.get("reason") in _NEVER_RAN else PATIENCE - (now - ended)
+    if left > timedelta():
+        seconds = left.total_seconds() + 1
+        return Progress(state=JobState.RUNNING, reason=BuildReason.BUILDING, pod=name, look_again=seconds)
+    return _container_failed(BUILD, build, name, stop=True)
+
+
+def _agent_failed(agent: Mapping[str, Any], build: Mapping[str, Any] | None, name: str, *, stop: bool) -> Progress:
+    if agent.get("exitCode") == 0:
         message = f"the build ended well but its report cannot be read; {_RETRY}"
-        return Progress(state=JobState.FAILED, reason=BuildReason.REPORT_MISSING, message=message, pod=name)
-    report = report.model_copy(update={"source_digest": source_digest})
-    return Progress(state=JobState.SUCCEEDED, report=report, pod=name)
+        return Progress(state=JobState.FAILED, reason=BuildReason.REPORT_MISSING, message=message, pod=name, stop=stop)
+    if build is not None and build.get("reason") == _OOM_KILLED:
+        return _container_failed(BUILD, build, name, stop=stop)
+    return _container_failed(AGENT, agent, name, stop=stop)
 
 
-def _fetched_digest(pod: Mapping[str, Any]) -> str:
-    """Return the source's digest as `fetch` found it: before the user's commands could have a hand in it."""
-    ended = (status.get("state", {}).get("terminated", {}) for step, status in _statuses(pod) if step == FETCH)
-    report = _report(next(ended, {}))
-    return report.source_digest if report is not None else ""
+def _container_failed(container: str, terminated: Mapping[str, Any], name: str, *, stop: bool) -> Progress:
+    """Judge a container by what the kubelet says of it: what is in the message of `build`, user code may have written.
 
-
-def _step_failed(step: str, terminated: Mapping[str, Any], name: str) -> Progress:
-    report = _report(terminated) if step != BUILD else None  # the user's commands can write its message
-    if report is not None and report.reason:
-        return Progress(state=JobState.FAILED, reason=report.reason, message=report.message, report=report, pod=name)
+    It is shown, as part of a sentence of ours.
+    """
     if terminated.get("reason") == _OOM_KILLED:
-        message = (
-            f"the {step} step used more memory than it may; install less, or raise APPFN_BUILD_MEMORY of the operator"
-        )
-        return Progress(state=JobState.FAILED, reason=BuildReason.OUT_OF_MEMORY, message=message, pod=name)
-    detail = str(terminated.get("message") or terminated.get("reason") or "").strip()
-    message = f"the {step} step ended with exit code {terminated.get('exitCode')}: {detail or 'no message'}"
-    return Progress(state=JobState.FAILED, reason=BuildReason.AGENT_FAILED, message=message, pod=name)
+        reason = BuildReason.OUT_OF_MEMORY
+        message = _OUT_OF_MEMORY if container == BUILD else f"the build's {container} used more memory than it may"
+    else:
+        reason = BuildReason.AGENT_FAILED
+        detail = str(terminated.get("message") or terminated.get("reason") or "").strip()
+        code = terminated.get("exitCode")
+        message = f"the container {container} ended with exit code {code}: {detail or 'no message'}"
+    return Progress(state=JobState.FAILED, reason=reason, message=message, pod=name, stop=stop)
 
 
 def _pod_failed(pod: Mapping[str, Any], name: str) -> Progress | None:
@@ -150,18 +182,25 @@ def _pod_failed(pod: Mapping[str, Any], name: str) -> Progress | None:
 
 def _stuck(pod: Mapping[str, Any], now: datetime, name: str) -> Progress | None:
     """Return a failure when the kubelet has been failing to start a container for longer than PATIENCE."""
-    for _, status in _statuses(pod):
-        waiting = (status.get("state") or {}).get("waiting") or {}
-        known = _waiting_reason(waiting.get("reason", ""), status)
-        if known is None:
+    for container in CONTAINERS:
+        problem = _start_problem(pod, container)
+        if problem is None:
             continue
+        reason, message = problem
         left = PATIENCE - (now - _waiting_since(pod, now))
-        message = f"{known[1]}: {waiting.get('message') or waiting.get('reason')}"
         if left > timedelta():
             seconds = left.total_seconds() + 1
-            return Progress(state=JobState.PENDING, reason=known[0], message=message, pod=name, look_again=seconds)
-        return Progress(state=JobState.FAILED, reason=known[0], message=message, pod=name, stop=True)
+            return Progress(state=JobState.PENDING, reason=reason, message=message, pod=name, look_again=seconds)
+        return Progress(state=JobState.FAILED, reason=reason, message=message, pod=name, stop=True)
     return None
+
+
+def _start_problem(pod: Mapping[str, Any], container: str) -> tuple[BuildReason, str] | None:
+    """Return why the kubelet cannot start a container, and says so."""
+    status = _status(pod, container)
+    waiting = (status.get("state") or {}).get("waiting") or {}
+    known = _waiting_reason(waiting.get("reason", ""), status)
+    return None if known is None else (known[0], f"{known[1]}: {waiting.get('message') or waiting.get('reason')}")
 
 
 def _waiting_reason(reason: str, status: Mapping[str, Any]) -> tuple[BuildReason, str] | None:
@@ -174,10 +213,10 @@ def _waiting_reason(reason: str, status: Mapping[str, Any]) -> tuple[BuildReason
 
 
 def _waiting_since(pod: Mapping[str, Any], now: datetime) -> datetime:
-    """Return when the present step could have started: when the pod came to its node or the step before it ended."""
-    status = pod.get("status") or {}
-    times = [status.get("startTime"), pod["metadata"].get("creationTimestamp")]
-    times += [(entry.get("state") or {}).get("terminated", {}).get("finishedAt") for _, entry in _statuses(pod)]
+    """Return when a container could have started: when the pod came to its node or the one before it started."""
+    states = [_status(pod, container).get("state") or {} for container in CONTAINERS]
+    times = [(pod.get("status") or {}).get("startTime"), pod["metadata"].get("creationTimestamp")]
+    times += [(state.get("running") or state.get("terminated") or {}).get("startedAt") for state in states]
     known = [datetime.fromisoformat(time) for time in times if time]
     return max(known, default=now)
 
@@ -206,8 +245,7 @@ def _job_alone(job: Mapping[str, Any], notes: Sequence[str]) -> Progress:
 
 
 def _job_failed(job: Mapping[str, Any], *, pod: str) -> Progress:
-    failed = _condition(job, "Failed") or {}
-    if failed.get("reason") == "DeadlineExceeded":
+    if _deadline_exceeded(job):
         seconds = job["spec"].get("activeDeadlineSeconds")
         message = f"the build took longer than {seconds} s; install less, or raise APPFN_BUILD_SECONDS of the operator"
         return Progress(state=JobState.FAILED, reason=BuildReason.DEADLINE_EXCEEDED, message=message, pod=pod)
@@ -215,16 +253,27 @@ def _job_failed(job: Mapping[str, Any], *, pod: str) -> Progress:
     return Progress(state=JobState.FAILED, reason=BuildReason.POD_LOST, message=message, pod=pod)
 
 
-def _statuses(pod: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the status of each step that has one, in the order they run."""
-    status = pod.get("status") or {}
-    entries = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    by_name = {entry["name"]: entry for entry in entries}
-    yield from ((step, by_name[step]) for step in STEPS if step in by_name)
+def _deadline_exceeded(job: Mapping[str, Any]) -> bool:
+    """Tell whether the Job controller ends the Job for that; it says so before it deletes the pod."""
+    conditions = [_condition(job, type_) for type_ in ("FailureTarget", "Failed")]
+    return any(found is not None and found.get("reason") == "DeadlineExceeded" for found in conditions)
+
+
+def _status(pod: Mapping[str, Any], container: str) -> Mapping[str, Any]:
+    """Return the status of a container; empty where it has none yet."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return next((entry for entry in statuses if entry["name"] == container), {})
+
+
+def _terminated(pod: Mapping[str, Any], container: str) -> Mapping[str, Any] | None:
+    """Return how a container ended, None if it has not."""
+    found: Mapping[str, Any] | None = (_status(pod, container).get("state") or {}).get("terminated")
+    return found
 
 
 def _started(pod: Mapping[str, Any]) -> bool:
-    return any({"running", "terminated"} & set(status.get("state") or {}) for _, status in _statuses(pod))
+    states = [_status(pod, container).get("state") or {} for container in CONTAINERS]
+    return any({"running", "terminated"} & set(state) for state in states)
 
 
 def _condition(body: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
@@ -232,8 +281,8 @@ def _condition(body: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
     return next((entry for entry in conditions if entry["type"] == type_), None)
 
 
-def _report(terminated: Mapping[str, Any]) -> Report | None:
+def _report(terminated: Mapping[str, Any] | None) -> Report | None:
     try:
-        return Report.model_validate(json.loads(terminated.get("message") or ""))
+        return Report.model_validate(json.loads((terminated or {}).get("message") or ""))
     except (ValueError, ValidationError):
         return None

@@ -25,7 +25,7 @@ class BuildReason(StrEnum):
     FORBIDDEN = "Forbidden"
     SHIM_UNAVAILABLE = "ShimUnavailable"
     UNSCHEDULABLE = "Unschedulable"
-    # The agent's words (termination messages of fetch and upload).
+    # The agent's words (its termination message).
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     DIGEST_MISMATCH = "DigestMismatch"
     INVALID_ARCHIVE = "InvalidArchive"

@@ -12,7 +12,7 @@ from appfn.api.function import Function
 from appfn.api.kinds import Key
 from appfn.core import build
 from appfn.core.build_progress import JobState, Progress, progress
-from appfn.core.manifests.build_job import BUILD, FETCH, BuildSettings
+from appfn.core.manifests.build_job import AGENT, BUILD, BuildSettings
 from appfn.core.manifests.meta import controller_uid, selector
 from appfn.core.problem import BuildReason, Problem
 from appfn.core.source import ResolvedSource, resolve
@@ -173,7 +173,7 @@ async def _log_tail(deps: Dependencies, namespace: str, seen: Progress) -> str:
     log = seen.report.log if seen.report is not None else None
     if log is not None:
         return await deps.shim.log_tail(namespace, log.digest, lines=build.LOG_LINES)
-    for container in (BUILD, FETCH) if seen.pod else ():
+    for container in (BUILD, AGENT) if seen.pod else ():
         key = Key(namespace, seen.pod)
         with contextlib.suppress(ForbiddenError):
             text = await deps.cluster.pod_log(

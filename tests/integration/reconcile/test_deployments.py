@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from appfn.api.base import Json
-from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, FUNCTION, JOB, NODE, RUNTIME, Key, Kind
+from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, FUNCTION, JOB, NODE, POD, RUNTIME, Key, Kind
 from appfn.reconcile.registry import Controller
 from support.polling import eventually
 from support.reconciling import Operator, condition
@@ -60,8 +60,7 @@ async def succeed(operator: Operator, job: str = JOB_NAME) -> None:
     report = {"artifact": {"digest": DIGEST, "size": 3}, "log": {"digest": LOG, "size": 3}, "sourceDigest": DIGEST}
     status = {
         "phase": "Succeeded",
-        "initContainerStatuses": [ended("fetch"), ended("build")],
-        "containerStatuses": [ended("upload", message=report)],
+        "containerStatuses": [ended("agent", message=report), ended("build")],
     }
     await operator.pod_status(await pod_of(operator, job), status)
 
@@ -71,8 +70,7 @@ async def fail(operator: Operator, job: str = JOB_NAME) -> None:
     report = {"artifact": None, "log": {"digest": LOG, "size": 3}, "reason": "BuildFailed", "message": "npm: no such"}
     status = {
         "phase": "Failed",
-        "initContainerStatuses": [ended("fetch"), ended("build")],
-        "containerStatuses": [ended("upload", code=1, message=report)],
+        "containerStatuses": [ended("agent", code=1, message=report), ended("build")],
     }
     await operator.pod_status(await pod_of(operator, job), status)
 
@@ -107,6 +105,25 @@ async def test_an_inline_source_is_stored_and_built_and_the_deployment_gets_read
     await at_rest(operator)
 
 
+async def test_a_report_on_the_pod_makes_the_deployment_ready_before_the_kubelet_tells(
+    operator: Operator, runtime: str
+) -> None:
+    await arrange(operator, runtime)
+    await build(operator)
+    report = {"artifact": {"digest": DIGEST, "size": 3}, "log": None, "sourceDigest": DIGEST}
+    pod = await pod_of(operator)
+    annotations = {"appfn.dev/build-report": json.dumps(report)}
+    await operator.patch(POD, pod["metadata"]["name"], {"metadata": {"annotations": annotations}})
+
+    early = await build(operator)
+    await at_rest(operator)
+    await succeed(operator)
+    await at_rest(operator)
+
+    assert early["phase"] == "ready"
+    assert early["builds"][0]["artifact"] == {"digest": DIGEST, "size": 3}
+
+
 async def test_the_same_source_is_not_built_again(operator: Operator, runtime: str) -> None:
     await arrange(operator, runtime)
     await build(operator)
@@ -134,8 +151,8 @@ async def test_the_same_source_is_not_built_again(operator: Operator, runtime: s
 async def test_a_running_pod_shows_as_building(operator: Operator, runtime: str) -> None:
     await arrange(operator, runtime)
     await build(operator)
-    running = container("fetch", running={"startedAt": "2026-03-01T12:00:00Z"})
-    await operator.pod_status(await pod_of(operator), {"phase": "Pending", "initContainerStatuses": [running]})
+    running = container("agent", running={"startedAt": "2026-03-01T12:00:00Z"})
+    await operator.pod_status(await pod_of(operator), {"phase": "Running", "containerStatuses": [running]})
 
     status = await build(operator)
 
@@ -217,8 +234,8 @@ async def test_an_image_that_cannot_be_pulled_fails_after_a_minute_and_its_job_g
 ) -> None:
     await arrange(operator, runtime)
     await build(operator)
-    pull = container("fetch", waiting={"reason": "ImagePullBackOff", "message": "manifest unknown"})
-    await operator.pod_status(await pod_of(operator), {"phase": "Pending", "initContainerStatuses": [pull]})
+    pull = container("build", waiting={"reason": "ImagePullBackOff", "message": "manifest unknown"})
+    await operator.pod_status(await pod_of(operator), {"phase": "Pending", "containerStatuses": [pull]})
 
     waiting = await build(operator)
     operator.clock.ahead = timedelta(seconds=62)

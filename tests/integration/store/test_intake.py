@@ -131,6 +131,19 @@ async def test_a_recorded_execution_is_seen_at_once_and_whole_once_it_is_durable
         assert (found.started_at, found.finished_at) == (START, START)
 
 
+@pytest.mark.parametrize("number", [1, 16, 145, 300])
+async def test_records_that_come_together_are_each_stored_as_they_are(store: ExecutionStore, number: int) -> None:
+    records = [a_finished(id=f"n{n}", outcome=an_outcome(response=f"answer {n}")) for n in range(number)]
+    for record in records:
+        await store.record(record)
+    await store.flush()
+
+    found = [await store.get("shop", record.id) for record in records]
+
+    assert [(each.id, each.outcome) for each in found if each] == [(each.id, each.outcome) for each in records]
+    assert (await store.counts(records[0].request.function_uid)).total == number
+
+
 async def test_records_are_durable_without_a_flush(url: str, clock: Clock) -> None:
     record = a_finished()
     async with (

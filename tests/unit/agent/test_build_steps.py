@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from appfn.agent.build_key import build_key
+from appfn.agent.build_log import BuildLog
 from appfn.agent.build_settings import BuildSettings
 from appfn.agent.failure import AgentError, Reason
 from appfn.agent.fetch import FetchStep
@@ -69,6 +70,7 @@ class Build:
         token = folder / "token"
         token.write_text("token")
         self._shim = ShimClient(url=url, token_path=token, patience=quick(1.0))
+        self._log = BuildLog()
 
     def settings(self, source: dict[str, Any], **changes: str) -> BuildSettings:
         environ = {
@@ -90,6 +92,7 @@ class Build:
             patience=quick(1.0),
             git_protocols=("file",),
         )
+        self._log = step.log
         return step.run()
 
     def built(self, *, exit_code: str | None = "0", log: str = "installing\n") -> None:
@@ -99,7 +102,8 @@ class Build:
 
     def upload(self, **changes: str) -> Report:
         settings = self.settings({"artifact": {"digest": "x"}}, **changes)
-        return UploadStep(settings=settings, layout=self.layout, shim=self._shim).run()
+        fetched = self._log.encode()
+        return UploadStep(settings=settings, layout=self.layout, shim=self._shim, fetched=fetched).run()
 
     def stored(self, stored: StoredFile | None) -> bytes:
         assert stored is not None
@@ -119,7 +123,7 @@ def test_artifact_is_unpacked_for_an_import(build: Build) -> None:
     assert build.fetch() == Report(source_digest=digest_of(SOURCE))
 
     assert (build.layout.code / "index.js").read_text() == "code"
-    assert {path.name for path in build.layout.root.iterdir()} == {"code", "tmp", "fetched.json"}
+    assert {path.name for path in build.layout.root.iterdir()} == {"code", "tmp"}
 
 
 def test_artifact_is_repacked_for_an_image_that_unpacks_itself(build: Build) -> None:
@@ -178,11 +182,9 @@ def test_repository_that_was_built_before_is_not_built_again(build: Build, repos
     artifact = {"digest": "sha256:built", "size": 7}
     build.store.builds[build_key(json.dumps(salt), digest)] = {"artifact": artifact, "log": None}
 
-    assert build.fetch(source, APPFN_BUILD_KEY_SALT=json.dumps(salt)).reason == ""
-    build.built()
-    report = build.upload()
+    report = build.fetch(source, APPFN_BUILD_KEY_SALT=json.dumps(salt))
 
-    assert report == Report(artifact=StoredFile(digest="sha256:built", size=7), cached=True)
+    assert report == Report(artifact=StoredFile(digest="sha256:built", size=7), cached=True, source_digest=digest)
 
 
 def test_build_key_is_that_of_the_canonical_json() -> None:
@@ -311,7 +313,7 @@ def test_store_that_refuses_the_artifact_is_reported(build: Build) -> None:
 
 def secret_outside(build: Build) -> Path:
     secret = build.layout.root.parent / "secret"
-    secret.write_text("the upload container's token")
+    secret.write_text("the agent's token")
     return secret
 
 
@@ -320,7 +322,7 @@ def assert_not_leaked(build: Build, report: Report) -> None:
     assert "token" not in report.message
 
 
-@pytest.mark.parametrize("name", ["build.log", "exit-code", "fetched.json", "cached"])
+@pytest.mark.parametrize("name", ["build.log", "exit-code"])
 def test_link_that_a_build_left_in_place_of_our_files_is_not_followed(build: Build, name: str) -> None:
     build.fetch()
     build.built()

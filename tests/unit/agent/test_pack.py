@@ -1,9 +1,13 @@
 """Packing: the same bytes for the same code, and nothing from outside of the folder."""
 
+import contextlib
 import io
 import os
 import socket
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,3 +143,42 @@ def test_too_much_is_refused(tmp_path: Path, limits: Limits) -> None:
 
     with pytest.raises(ArchiveError, match=r"more than|larger than"):
         packed(root, limits)
+
+
+class Meddler(io.BytesIO):
+    """Where a tarball goes; does something when the first bytes come."""
+
+    def __init__(self, meddle: Callable[[], object]) -> None:
+        super().__init__()
+        self._meddle: Callable[[], object] | None = meddle
+
+    def write(self, data: Any, /) -> int:
+        meddle, self._meddle = self._meddle, None
+        if meddle is not None and len(memoryview(data)) > 100:  # not gzip's header
+            meddle()
+        else:
+            self._meddle = meddle
+        return super().write(data)
+
+
+@pytest.mark.parametrize("swapped", ["root/d", "root"])
+def test_a_folder_that_becomes_a_link_meanwhile_does_not_lead_outside(tmp_path: Path, swapped: str) -> None:
+    write(tmp_path / "outside", {"z": "secret", "d/z": "secret"})
+    root = write(tmp_path / "root", {"d/z": "harmless"})
+    (root / "d/a").write_bytes(os.urandom(MiB))
+
+    def swap() -> None:
+        (tmp_path / swapped).rename(tmp_path / "moved")
+        (tmp_path / swapped).symlink_to(tmp_path / "outside")
+
+    target = Meddler(swap)
+    with contextlib.suppress(ArchiveError):
+        pack(root, target, SOURCE_LIMITS)
+
+    assert (tmp_path / "moved").exists()
+    assert b"secret" not in unzipped(target.getvalue())
+
+
+def unzipped(data: bytes) -> bytes:
+    """Return what of a tarball there is, even if it was never finished."""
+    return zlib.decompressobj(wbits=31).decompress(data)

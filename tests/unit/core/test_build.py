@@ -101,7 +101,7 @@ def test_an_inline_source_is_stored_before_its_job() -> None:
 
 
 def build_source_digest(plan: Plan) -> str:
-    environment = plan.jobs[0]["spec"]["template"]["spec"]["initContainers"][0]["env"]
+    environment = plan.jobs[0]["spec"]["template"]["spec"]["containers"][0]["env"]
     source = next(entry["value"] for entry in environment if entry["name"] == "APPFN_SOURCE")
     return str(source.split('"')[5])
 

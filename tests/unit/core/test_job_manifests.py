@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +42,7 @@ def pod_of(job: Json) -> Json:
 
 def steps(job: Json) -> dict[str, Json]:
     spec = pod_of(job)
-    return {item["name"]: item for item in [*spec["initContainers"], *spec["containers"]]}
+    return {item["name"]: item for item in spec["containers"]}
 
 
 def environment(container: Json) -> dict[str, Any]:
@@ -55,10 +53,11 @@ def environment(container: Json) -> dict[str, Any]:
     }
 
 
-def test_a_build_runs_fetch_build_upload_once_on_a_node_of_its_architecture() -> None:
+def test_a_build_runs_agent_and_command_at_once_and_once_on_a_node_of_its_architecture() -> None:
     job = made()
 
-    assert list(steps(job)) == ["fetch", "build", "upload"]
+    assert list(steps(job)) == ["agent", "build"]
+    assert "initContainers" not in pod_of(job)
     assert job["metadata"]["name"] == "hello-v1-build-amd64-1"
     assert job["metadata"]["ownerReferences"][0] | {"controller": True} == job["metadata"]["ownerReferences"][0]
     assert job["spec"]["backoffLimit"] == 0
@@ -81,13 +80,17 @@ def test_labels_lead_from_the_pod_to_function_and_deployment() -> None:
     }
 
 
-def test_only_the_agents_containers_can_read_the_token() -> None:
+def test_only_the_agents_container_can_read_the_token() -> None:
     git = deployment(source={"git": {"url": "https://x", "secretRef": {"name": "key"}}})
     mounts = {name: {mount["name"] for mount in step["volumeMounts"]} for name, step in steps(made(git)).items()}
 
     assert pod_of(made(git))["automountServiceAccountToken"] is False
-    assert {name for name, found in mounts.items() if "token" in found} == {"fetch", "upload"}
-    assert {name for name, found in mounts.items() if "git" in found} == {"fetch"}
+    assert {name for name, found in mounts.items() if "token" in found} == {"agent"}
+    assert {name for name, found in mounts.items() if "git" in found} == {"agent"}
+
+
+def test_the_containers_of_a_build_see_no_processes_of_each_other() -> None:
+    assert not {"shareProcessNamespace", "hostPID", "hostIPC"} & pod_of(made()).keys()
 
 
 def test_every_container_is_restricted() -> None:
@@ -106,7 +109,7 @@ def test_a_baseline_runtime_lowers_its_own_container_alone() -> None:
 
     assert found["build"]["securityContext"] == container_security(SecurityProfile.BASELINE)
     assert "runAsNonRoot" not in found["build"]["securityContext"]
-    assert found["fetch"]["securityContext"] == found["upload"]["securityContext"] == container_security()
+    assert found["agent"]["securityContext"] == container_security()
 
 
 def test_an_exec_build_sees_its_code_where_the_image_looks_for_it() -> None:
@@ -114,11 +117,14 @@ def test_an_exec_build_sees_its_code_where_the_image_looks_for_it() -> None:
     paths = {(mount["mountPath"], mount.get("subPath")) for mount in build["volumeMounts"]}
 
     assert {("/appfn", None), ("/tmp", "tmp"), ("/usr/code", "code")} <= paths
+    assert environment(build)["APPFN_BUILD_FOLDER"] == "."
+
+
+def test_an_import_build_runs_in_the_code_folder_which_the_agent_puts_there_meanwhile() -> None:
+    build = steps(made())["build"]
+
+    assert environment(build)["APPFN_BUILD_FOLDER"] == "/appfn/code"
     assert "workingDir" not in build
-
-
-def test_an_import_build_runs_in_the_code_folder() -> None:
-    assert steps(made())["build"]["workingDir"] == "/appfn/code"
 
 
 def test_the_function_cannot_choose_architecture_identity_or_our_variables() -> None:
@@ -126,6 +132,7 @@ def test_the_function_cannot_choose_architecture_identity_or_our_variables() -> 
         nodeSelector={"kubernetes.io/arch": "arm64", "disk": "ssd"},
         variables=[
             {"name": "APPFN_BUILD_COMMAND", "value": "x"},
+            {"name": "APPFN_BUILD_FOLDER", "value": "/"},
             {"name": "INTERNAL_RUNTIME_ENTRYPOINT", "value": "x"},
         ],
     )
@@ -151,7 +158,7 @@ def test_variables_reach_the_build_as_they_are_and_the_agent_not_at_all() -> Non
 
     seen = environment(found["build"])
     assert (seen["PLAIN"], seen["SECRET"], seen["HOME"]) == ("a$(HOME)b$$c$", reference, "/x")
-    assert not {"PLAIN", "SECRET"} & set(environment(found["fetch"]))
+    assert not {"PLAIN", "SECRET"} & set(environment(found["agent"]))
 
 
 @pytest.mark.parametrize("value", ["", "$", "$$", "$(X)", "$$(X)", "a$(X", "$$$"])
@@ -165,46 +172,14 @@ def expand(text: str) -> str:
 
 
 def test_the_agent_knows_whether_commands_may_make_the_entrypoint() -> None:
-    assert environment(steps(made())["fetch"])["APPFN_COMMANDS"] == ""
-    assert environment(steps(made(deployment(commands="npx tsc")))["fetch"])["APPFN_COMMANDS"] == "npx tsc"
+    assert environment(steps(made())["agent"])["APPFN_COMMANDS"] == ""
+    assert environment(steps(made(deployment(commands="npx tsc")))["agent"])["APPFN_COMMANDS"] == "npx tsc"
 
 
 def test_the_salt_is_read_back_from_the_job() -> None:
     item = deployment(commands="echo $(date) $$")
 
     assert salt_of(made(item)) == build_key.salt(item, function(), runtime(), AMD64)
-
-
-@pytest.mark.parametrize(("command", "code"), [("echo out; echo err >&2", "0"), ("echo out; exit 3", "3")])
-def test_the_wrapper_keeps_log_and_exit_code_and_always_succeeds(tmp_path: Path, command: str, code: str) -> None:
-    done = run_wrapper(tmp_path, command)
-
-    assert done.returncode == 0
-    assert (tmp_path / "exit-code").read_text().strip() == code
-    assert (tmp_path / "build.log").read_text().startswith("out\n")
-    assert done.stdout == (tmp_path / "build.log").read_text()
-
-
-def test_the_wrapper_bounds_the_time(tmp_path: Path) -> None:
-    run_wrapper(tmp_path, "sleep 30", seconds="0.2")
-
-    assert (tmp_path / "exit-code").read_text().strip() == "124"
-
-
-def test_the_wrapper_builds_nothing_where_an_earlier_build_was_found(tmp_path: Path) -> None:
-    (tmp_path / "cached").touch()
-
-    assert run_wrapper(tmp_path, "echo out").returncode == 0
-    assert not (tmp_path / "exit-code").exists()
-
-
-def run_wrapper(root: Path, command: str, *, seconds: str = "10") -> subprocess.CompletedProcess[str]:
-    program, flag, script = steps(made())["build"]["command"]
-    script = script.replace("$$", "$").replace("/appfn/", f"{root}/")
-    environment = {"PATH": "/usr/bin:/bin", "APPFN_BUILD_COMMAND": command, "APPFN_BUILD_SECONDS": seconds}
-    return subprocess.run(
-        [program, flag, script], env=environment, capture_output=True, text=True, check=False, timeout=20
-    )
 
 
 def ticking(of: Function | None = None) -> Json:

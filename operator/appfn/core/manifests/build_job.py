@@ -1,7 +1,8 @@
-"""The Job that builds one deployment for one architecture: fetch, build, upload.
+"""The Job that builds one deployment for one architecture: two containers that run at once.
 
-Only `fetch` and `upload` run appfn's code and hold a token; `build` runs the user's commands and holds nothing but
-the function's variables.
+`agent` runs appfn's code and holds the token: it fetches the source, lets `build` begin, waits for its end, stores
+what was built. `build` runs the user's commands and holds nothing but the function's variables. They meet at two
+FIFOs in the volume they share (see appfn.agent.command), so that neither looks for the other by the clock.
 """
 
 import json
@@ -28,11 +29,10 @@ from appfn.core.manifests.pod import (
     token_volume,
 )
 
-FETCH = "fetch"
+AGENT = "agent"
 BUILD = "build"
-UPLOAD = "upload"
-STEPS = (FETCH, BUILD, UPLOAD)
-"""The containers, in the order they run."""
+CONTAINERS = (AGENT, BUILD)
+"""In the order the kubelet starts them: the agent fetches while the other one is made."""
 MARGIN_SECONDS = 60
 """What a Job may take beyond the build's own time: scheduling, fetching, uploading."""
 SALT_VARIABLE = "APPFN_BUILD_KEY_SALT"
@@ -50,14 +50,26 @@ _AGENT_RESOURCES: Json = {
     "limits": {"cpu": "1", "memory": "512Mi"},
 }
 _BUILD_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
+_GRACE_SECONDS = 1
+"""Nothing in a build's pod is worth saving once it is stopped, and a shell that is process 1 ignores SIGTERM."""
 _WRAPPER = f"""\
-[ -e {_ROOT}/cached ] && exit 0
+(umask 0; mkfifo {_ROOT}/build-start {_ROOT}/build-end 2>/dev/null)
+exec 3<>{_ROOT}/build-end 4<>{_ROOT}/build-start
+[ -e {_ROOT}/no-build ] && exit 0
+read -r word <&4
+[ "$word" = run ] || exit 0
+exec 4<&-
+cd "$APPFN_BUILD_FOLDER" || exit 1
 set --
 command -v timeout >/dev/null 2>&1 && set -- timeout "$APPFN_BUILD_SECONDS"
-{{ "$@" sh -c "$APPFN_BUILD_COMMAND" 2>&1; echo $? >{_ROOT}/exit-code; }} | tee {_ROOT}/build.log
+{{ "$@" sh -c "$APPFN_BUILD_COMMAND" 2>&1; echo $? >{_ROOT}/exit-code; }} 3>&- | tee {_ROOT}/build.log 3>&-
 exit 0
 """
-"""Always succeeds, so that `upload` runs and stores the log. The command comes by the environment: nothing to quote."""
+"""Process 1 of its container. Descriptor 3 is open as long as it lives: that it closes, by whatever end, is what the
+agent waits for, and the kernel then kills what the command left behind. Opened for reading and writing, a FIFO keeps
+nobody waiting for the other side. Succeeds after a failed command too: the agent judges by the exit code in the file.
+The command comes by the environment: nothing to quote.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +143,8 @@ def build_job(request: BuildRequest, settings: BuildSettings) -> Json:
 
 def salt_of(job: Json) -> str:
     """Return the salt of the build key a Job was made with: what was built, whatever the Function says by now."""
-    containers: list[dict[str, Any]] = job["spec"]["template"]["spec"]["initContainers"]
-    variables = next(container.get("env", []) for container in containers if container["name"] == FETCH)
+    containers: list[dict[str, Any]] = job["spec"]["template"]["spec"]["containers"]
+    variables = next(container.get("env", []) for container in containers if container["name"] == AGENT)
     value = next(str(entry.get("value", "")) for entry in variables if entry["name"] == SALT_VARIABLE)
     return value.replace("$$", "$")
 
@@ -142,8 +154,8 @@ def _pod(request: BuildRequest, settings: BuildSettings) -> Json:
     return {
         **pod_defaults(service_account=names.SERVICE_ACCOUNT_BUILD),
         **scheduling(architecture=request.architecture, node_selector=spec.node_selector, tolerations=spec.tolerations),
-        "initContainers": [_fetch(request, settings), _build(request, settings)],
-        "containers": [_agent(UPLOAD, request, settings)],
+        "containers": [_agent(request, settings), _build(request, settings)],
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "volumes": _volumes(request.deployment),
     }
 
@@ -157,28 +169,34 @@ def _volumes(deployment: Deployment) -> list[Json]:
     ]
     git = deployment.spec.source.git
     if git is not None and git.secret_ref is not None:
-        # Optional, so that the fetch step can say at once that it is missing; the kubelet would retry in silence.
+        # Optional, so that the agent can say at once that it is missing; the kubelet would retry in silence.
         secret = {"secretName": git.secret_ref.name, "optional": True, "defaultMode": _READ_BY_GROUP}
         volumes.append({"name": "git", "secret": secret})
     return volumes
 
 
-def _agent(step: str, request: BuildRequest, settings: BuildSettings) -> Json:
-    """Return a container of appfn's own; only these can read the token."""
+def _agent(request: BuildRequest, settings: BuildSettings) -> Json:
+    """Return the container of appfn's own; only this one can read the token and the secret of a git source."""
+    mounts = [
+        {"name": "work", "mountPath": _ROOT},
+        {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a mount point
+        {"name": "ca", "mountPath": _CA_DIRECTORY, "readOnly": True},
+        token_mount(),
+    ]
+    git = request.deployment.spec.source.git
+    if git is not None and git.secret_ref is not None:
+        mounts.append({"name": "git", "mountPath": _GIT_DIRECTORY, "readOnly": True})
     return {
-        "name": step,
+        "name": AGENT,
         "image": settings.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-m", "appfn", "agent", step],
+        "command": ["python", "-m", "appfn", "agent", "build"],
         "env": environment(_agent_environment(request, settings)),
+        "envFrom": _project_environment(),
         "resources": _AGENT_RESOURCES,
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "work", "mountPath": _ROOT},
-            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a mount point
-            token_mount(),
-        ],
+        "volumeMounts": mounts,
     }
 
 
@@ -198,15 +216,6 @@ def _agent_environment(request: BuildRequest, settings: BuildSettings) -> dict[s
     }
 
 
-def _fetch(request: BuildRequest, settings: BuildSettings) -> Json:
-    container = _agent(FETCH, request, settings)
-    mounts = [*container["volumeMounts"], {"name": "ca", "mountPath": _CA_DIRECTORY, "readOnly": True}]
-    git = request.deployment.spec.source.git
-    if git is not None and git.secret_ref is not None:
-        mounts.append({"name": "git", "mountPath": _GIT_DIRECTORY, "readOnly": True})
-    return {**container, "envFrom": _project_environment(), "volumeMounts": mounts}
-
-
 def _build(request: BuildRequest, settings: BuildSettings) -> Json:
     runtime = request.runtime.spec
     limits = {"cpu": settings.cpu, "memory": settings.memory}
@@ -221,7 +230,6 @@ def _build(request: BuildRequest, settings: BuildSettings) -> Json:
         "securityContext": container_security(runtime.security_profile),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _build_mounts(runtime.load_mode),
-        **({"workingDir": _IMPORT_CODE} if runtime.load_mode is LoadMode.IMPORT else {}),
     }
 
 
@@ -240,6 +248,8 @@ def _build_environment(request: BuildRequest, settings: BuildSettings) -> list[J
     """Return the user's variables and our own; ours win, except for HOME, which is only a default."""
     own = {
         "APPFN_BUILD_COMMAND": build_key.command(request.deployment, request.runtime),
+        # Not the container's working directory: the agent puts the folder there while the container starts.
+        "APPFN_BUILD_FOLDER": _IMPORT_CODE if request.runtime.spec.load_mode is LoadMode.IMPORT else ".",
         "APPFN_BUILD_SECONDS": str(settings.seconds),
         "INTERNAL_RUNTIME_ENTRYPOINT": build_key.entrypoint(request.deployment, request.runtime),
     }

@@ -41,9 +41,18 @@ async def trigger(request: web.Request) -> str:
 
 async def runtime_pod(request: web.Request) -> tuple[str, str]:
     """Return namespace and name of the runtime pod whose agent calls; raises as `operator`."""
+    return await _pod(request, names.SERVICE_ACCOUNT_RUNTIME)
+
+
+async def build_pod(request: web.Request) -> tuple[str, str]:
+    """Return namespace and name of the build pod whose agent calls; raises as `operator`."""
+    return await _pod(request, names.SERVICE_ACCOUNT_BUILD)
+
+
+async def _pod(request: web.Request, account: str) -> tuple[str, str]:
     identity = await _identity(request)
     match = _SERVICE_ACCOUNT.fullmatch(identity.username)
-    if match is None or match[2] != names.SERVICE_ACCOUNT_RUNTIME or not identity.pod:
+    if match is None or match[2] != account or not identity.pod:
         raise AppwriteError(Problem.INTERNAL_FORBIDDEN)
     return match[1], identity.pod
 

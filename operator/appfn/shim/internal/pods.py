@@ -1,23 +1,26 @@
-"""Runtime pods, as their agents announce them."""
+"""What the agents of pods tell of themselves. Whose pod it is, its token says: a pod can speak for itself alone."""
 
 import ipaddress
+import json
 
 from aiohttp import web
 
+from appfn import names
+from appfn.api.kinds import POD, Key
 from appfn.shim import http
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.internal import access
-from appfn.shim.services import CATALOG, INVOKER
+from appfn.shim.services import CATALOG, INVOKER, SURROUNDINGS
 
 routes = web.RouteTableDef()
+
+MAX_REPORT = 4096
+"""Characters; a termination message has no more either."""
 
 
 @routes.post("/internal/v1/pods")
 async def announce(request: web.Request) -> web.Response:
-    """Take in where a pod's agent listens; answer with the hash of the token that a load will bring.
-
-    Whose pod it is, its token says: a pod can speak for itself alone.
-    """
+    """Take in where a runtime pod's agent listens; answer with the hash of the token that a load will bring."""
     namespace, pod = await access.runtime_pod(request)
     if request.app[CATALOG].project_of(namespace) is None:
         raise AppwriteError(Problem.INTERNAL_NOT_FOUND, f"Namespace {namespace!r} is not a project.")
@@ -27,3 +30,19 @@ async def announce(request: web.Request) -> web.Response:
     except ValueError as error:
         raise invalid_argument("address", "Value must be an IP address") from error
     return http.reply({"loadTokenSha256": request.app[INVOKER].announce(namespace, pod, address=address)})
+
+
+@routes.post("/internal/v1/build-reports")
+async def report(request: web.Request) -> web.Response:
+    """Write the report of a build on its pod, where the operator's watch sees it before the kubelet's next look."""
+    namespace, pod = await access.build_pod(request)
+    if request.app[CATALOG].project_of(namespace) is None:
+        raise AppwriteError(Problem.INTERNAL_NOT_FOUND, f"Namespace {namespace!r} is not a project.")
+    text = json.dumps(await http.read_json(request), separators=(",", ":"))
+    if len(text) > MAX_REPORT:
+        raise invalid_argument("report", f"Value must have {MAX_REPORT} characters at most")
+    patch = {"metadata": {"annotations": {names.ANNOTATION_BUILD_REPORT: text}}}
+    cluster = request.app[SURROUNDINGS].cluster
+    if await cluster.merge_patch(POD, Key(namespace, pod), patch, manager=names.FIELD_MANAGER_SHIM) is None:
+        raise AppwriteError(Problem.INTERNAL_NOT_FOUND, "The pod is gone.")
+    return http.reply({})
