@@ -31,4 +31,5 @@ async def _serve() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(_serve(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, loop=uvloop.new_event_loop())
+    loop = uvloop.new_event_loop()
+    web.run_app(_serve(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, loop=loop)

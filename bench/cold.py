@@ -24,7 +24,7 @@ from support.polling import wait_for
 LANGUAGES = {NODE: "Node", PYTHON: "Python"}
 POOL = 3
 _PORT = 3000
-_POOL_WITHIN = 30
+_POOL_WITHIN = 60
 _NODE_SERVER = """
 const http = require('http'), net = require('net');
 http.createServer((req, res) => { res.setHeader('Content-Length', 2); res.end('ok'); }).listen(3000, '0.0.0.0', () => {

@@ -98,9 +98,9 @@ class Surroundings:
                 return None
             return Scope(runtime=name) if kind == RUNTIME else _pools_of(namespace)
         if kind == NODE:
-            before = set(self._architectures.values())
-            _learn(self._architectures, name, None if gone else _labels(body).get(_ARCHITECTURE), listed)
-            return EVERYTHING if before != set(self._architectures.values()) else None
+            before, architecture = set(self._architectures.values()), None if gone else _labels(body).get(_ARCHITECTURE)
+            changed = _learn(self._architectures, name, architecture, listed)
+            return EVERYTHING if changed and before != set(self._architectures.values()) else None
         if kind == NAMESPACE:
             resized = _learn(self._sizes, name, None if gone else _sizes(body), listed)
             project = None if gone else _labels(body).get(names.LABEL_PROJECT)

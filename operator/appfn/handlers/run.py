@@ -93,6 +93,7 @@ class Process:
         self._metrics = Metrics(self.vitals, controller=_controller_of)
         self._surroundings = Surroundings()
         self._seen = Seen()
+        self._swept = Seen()
 
     def take_signals(self) -> None:
         """Let SIGTERM and SIGINT ask this process to stop."""
@@ -158,7 +159,9 @@ class Process:
 
     def _dispatcher(self, deps: Dependencies) -> Callable[[Item], Coroutine[None, None, float | None]]:
         handlers: Mapping[Controller, Handler] = controllers(deps)
-        sweep = Sweep(cluster=deps.cluster, mark=deps.mark, seconds=self._config.operator.resync_seconds)
+        sweep = Sweep(
+            cluster=deps.cluster, mark=deps.mark, seconds=self._config.operator.resync_seconds, swept=self._swept
+        )
 
         async def dispatch(item: Item) -> float | None:
             match item:
@@ -177,9 +180,12 @@ class Process:
             self.queue.add(work)
 
     def _on_event(self, kind: Kind, body: Json, *, listed: bool, gone: bool) -> None:
-        self._seen.note(kind, body["metadata"]["resourceVersion"])
-        for work in keys_of(kind, body):
-            self.queue.add(work)
+        version = body["metadata"]["resourceVersion"]
+        self._seen.note(kind, version)
+        # At the start kopf's lists tell of thousands of objects that the first sweep has marked.
+        if not (listed and self._swept.covers(kind, version)):
+            for work in keys_of(kind, body):
+                self.queue.add(work)
         match self._surroundings.note(kind, body, listed=listed, gone=gone):
             case Scope() as scope:
                 self.queue.add(scope)

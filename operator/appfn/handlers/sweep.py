@@ -1,17 +1,17 @@
 """Marking many objects at once: at the start, now and then, and when something changes that they all depend on."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, POOL, RUNTIME, Key
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, POOL, RUNTIME, Key, Kind
 from appfn.core.manifests import pool
 from appfn.core.manifests.meta import selector
 from appfn.handlers.events import unfinished
-from appfn.handlers.work import ROUND, Scope
+from appfn.handlers.work import EVERYTHING, ROUND, Scope
 from appfn.kube.protocols import Reader
-from appfn.reconcile.registry import Controller, Mark
+from appfn.reconcile.registry import Controller, Mark, Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,8 @@ class Sweep:
     cluster: Reader
     mark: Mark
     seconds: float
+    swept: Seen = field(default_factory=Seen)
+    """How new everything was when it was marked: what a list shows that is no newer need not be marked again."""
 
     async def __call__(self, scope: Scope) -> float | None:
         """Mark the objects; return the seconds after which to do it again, if at all."""
@@ -49,9 +51,9 @@ class Sweep:
 
     async def _all_in(self, scope: Scope) -> AsyncIterator[tuple[Controller, Key]]:
         if not scope.namespace:
-            for runtime in await self.cluster.list(RUNTIME):
+            for runtime in await self._list(RUNTIME, scope):
                 yield Controller.RUNTIME, _key(runtime)
-        functions = await self.cluster.list(FUNCTION, namespace=scope.namespace)
+        functions = await self._list(FUNCTION, scope)
         for function in functions:
             yield Controller.FUNCTION, _key(function)
             if _was_called(function):
@@ -59,12 +61,18 @@ class Sweep:
         pools = await self.cluster.list(POOL, namespace=scope.namespace, labels=selector(pool.LABELS))
         for namespace in {_key(body).namespace for body in (*functions, *pools)}:
             yield Controller.POOL, Key("", namespace)
-        for deployment in await self.cluster.list(DEPLOYMENT, namespace=scope.namespace):
+        for deployment in await self._list(DEPLOYMENT, scope):
             yield Controller.DEPLOYMENT, _key(deployment)
         not_mirrored = f"!{names.LABEL_MIRRORED}"
         for execution in await self.cluster.list(EXECUTION, namespace=scope.namespace, labels=not_mirrored):
             if unfinished(execution):
                 yield Controller.EXECUTION, _key(execution)
+
+    async def _list(self, kind: Kind, scope: Scope) -> list[Json]:
+        bodies = await self.cluster.list(kind, namespace=scope.namespace)
+        for body in bodies if scope == EVERYTHING else ():
+            self.swept.note(kind, body["metadata"]["resourceVersion"])
+        return bodies
 
 
 def _was_called(function: Json) -> bool:

@@ -80,6 +80,10 @@ class Seen:
         """Return it; empty while nothing was seen of the kind."""
         return str(self._versions.get(kind, ""))
 
+    def covers(self, kind: Kind, version: str) -> bool:
+        """Tell whether a version is no newer than what was seen."""
+        return version.isdecimal() and int(version) <= self._versions.get(kind, -1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:

@@ -104,7 +104,7 @@ async def _gather(deps: Dependencies, deployment: Deployment) -> build.Observed:
         function=function,
         runtime=None if over else await find_runtime(deps.cluster, function),
         project=await is_project(deps.cluster, namespace),
-        architectures=frozenset() if over else await architectures(deps.cluster),
+        architectures=frozenset() if over else await architectures(deps.cluster, since=deps.seen.version(kinds.NODE)),
         source=ResolvedSource() if over else await _source(deps, deployment),
     )
     looked_at = [target for target in build.targets(observed) if build.unfinished(target)]

@@ -53,8 +53,8 @@ def labelled_project(namespace: Json) -> bool:
     return not metadata.get("deletionTimestamp") and names.LABEL_PROJECT in (metadata.get("labels") or {})
 
 
-async def architectures(reader: Reader) -> frozenset[str]:
-    """Return the architectures of the cluster's nodes."""
-    nodes = await reader.list(kinds.NODE)
+async def architectures(reader: Reader, *, since: str = "") -> frozenset[str]:
+    """Return the architectures of the cluster's nodes; `since`: see `Reader.list`."""
+    nodes = await reader.list(kinds.NODE, since=since)
     labels = (node["metadata"].get("labels") or {} for node in nodes)
     return frozenset(str(entry[LABEL_NODE_ARCHITECTURE]) for entry in labels if LABEL_NODE_ARCHITECTURE in entry)

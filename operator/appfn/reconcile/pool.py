@@ -44,7 +44,7 @@ async def _gather(deps: Dependencies, namespace: Json) -> core.Observed:
         annotations=namespace["metadata"].get("annotations") or {},
         functions=functions,
         runtimes=[runtime for runtime in runtimes if runtime is not None],
-        architectures=await architectures(deps.cluster),
+        architectures=await architectures(deps.cluster, since=deps.seen.version(kinds.NODE)),
         deployments=await deps.cluster.list(kinds.POOL, namespace=name),
         image=deps.config.common.image,
         shim_url=deps.config.common.shim_url,

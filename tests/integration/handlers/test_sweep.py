@@ -115,6 +115,22 @@ async def test_a_round_takes_its_time_so_that_no_change_waits_for_it_and_repeats
     assert again == 600
 
 
+async def test_what_was_marked_with_everything_need_not_be_marked_when_it_is_listed(
+    cluster: KubeCluster, project: str
+) -> None:
+    def mark(controller: Controller, key: Key, *, after: float = 0.0) -> None: ...
+
+    sweep = Sweep(cluster=cluster, mark=mark, seconds=600)
+    found = [(kind, body) for kind in (FUNCTION, DEPLOYMENT) for body in await cluster.list(kind, namespace=project)]
+    await sweep(Scope(namespace=project))
+    assert not any(sweep.swept.covers(kind, body["metadata"]["resourceVersion"]) for kind, body in found)
+    await sweep(EVERYTHING)
+    assert all(sweep.swept.covers(kind, body["metadata"]["resourceVersion"]) for kind, body in found)
+    edited = await cluster.merge_patch(FUNCTION, Key(project, "node"), {"spec": {"timeout": 20}}, manager="test")
+    assert edited is not None
+    assert not sweep.swept.covers(FUNCTION, edited["metadata"]["resourceVersion"])
+
+
 async def test_of_a_runtime_the_users_are_marked(cluster: KubeCluster, project: str) -> None:
     marked, again = await sweep(cluster, Scope(namespace=project, runtime="python-1"))
     assert marked == {

@@ -172,6 +172,13 @@ def test_nodes_matter_when_an_architecture_comes_or_goes() -> None:
     assert scene.node("d", "") is None
 
 
+def test_nodes_that_are_found_at_the_start_are_no_change() -> None:
+    scene = Scene()
+    assert scene.node("a", "amd64", listed=True) is None
+    assert scene.node("b", "arm64", listed=True) is None
+    assert scene.node("b", "riscv64", listed=True) == EVERYTHING
+
+
 def test_a_namespace_matters_when_it_becomes_or_ceases_to_be_a_project() -> None:
     scene = Scene()
     assert scene.namespace(None) is None
