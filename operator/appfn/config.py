@@ -105,7 +105,10 @@ class ShimConfig:
     queue_limit: int = _env("QUEUE_LIMIT", 1000, low=1)
     """Async executions of one function that may wait in the store; beyond, 429."""
     sync_queue_limit: int = _env("SYNC_QUEUE_LIMIT", 100, low=1)
-    """Calls of one function that may wait for a pod, each with a client behind it; beyond, 429."""
+    """Calls of one function that may wait for a pod, each with a client behind it; beyond, 429.
+
+    As many as the function can run at once may wait in any case.
+    """
     max_requests: int = _env("MAX_REQUESTS", 1024, low=1)
     """Requests under way at once in a process; calls beyond are answered 429, so that memory is bounded."""
     async_concurrency: int = _env("ASYNC_CONCURRENCY", 64, low=1)

@@ -81,6 +81,7 @@ class Group:
         self._source = source
         self._code = code
         self._limits = source.limits()
+        self._room = source.room(services.queue_limit)
         self._on_empty = on_empty
         self._standing = Standing.CALLED
         self._closed = False
@@ -102,6 +103,7 @@ class Group:
         if source.template() != self.template:
             return False
         self._source, self._code, self._limits = source, code, source.limits()
+        self._room = source.room(self._services.queue_limit)
         self.step()
         return True
 
@@ -133,7 +135,7 @@ class Group:
     @property
     def retry_after(self) -> float | None:
         """Seconds after which to try again where the queue is full, else None."""
-        return _RETRY_AFTER if len(self._queue) >= self._source.share(self._services.queue_limit) else None
+        return _RETRY_AFTER if len(self._queue) >= self._room else None
 
     def release(self, slot: Slot, *, pod_usable: bool, answered: bool) -> None:
         """Give a slot back. `answered`: the pod has answered a call."""

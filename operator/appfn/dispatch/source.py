@@ -33,6 +33,11 @@ class Source:
             idle_seconds=scaling.idle_seconds,
         )
 
+    def room(self, least: int) -> int:
+        """Return how many calls may wait here: as many as can run at once, and no fewer than its part of `least`."""
+        limits = self.limits()
+        return max(self.share(least), limits.maximum * limits.concurrency)
+
     def share(self, total: int) -> int:
         """Return this process's part of what the function may have in all."""
         return share_of(self.function, total, self.part)

@@ -36,3 +36,10 @@ def test_a_process_takes_on_no_more_than_its_pods_can_run(processes: int) -> Non
     capacities = [capacity(source.function, source.runtime, source.part) for source in made]
     assert capacities == [3 * source.limits().maximum for source in made]
     assert sum(capacities) == 6
+
+
+@pytest.mark.parametrize(("pods", "room"), [(1, 100), (25, 100), (50, 200)])
+def test_as_many_calls_may_wait_as_can_run_and_no_fewer_than_the_least(pods: int, room: int) -> None:
+    [source] = sources(processes=1, maxReplicas=pods, concurrency=4)
+
+    assert source.room(100) == room
