@@ -85,6 +85,11 @@ async def test_a_claim_is_one_write(project: Project, audit: AuditLog) -> None:
     ]
 
 
+async def listens(pod: FakePod) -> bool:
+    """Tell whether both servers of a pod are up."""
+    return len(pod.runners) == 2
+
+
 async def test_a_pod_is_free_as_soon_as_its_agent_says_so(project: Project) -> None:
     project.node.status = lambda pod: {"phase": "Running", "podIP": pod.address}  # not Ready: nobody probed it yet
     async with project.dispatching() as dispatcher:
@@ -93,6 +98,7 @@ async def test_a_pod_is_free_as_soon_as_its_agent_says_so(project: Project) -> N
             pool = asyncio.create_task(project.pool(1))
             [pod] = await project.pods(1)
             pool.cancel()
+        await eventually(lambda: listens(pod))
         digest = dispatcher.announce(project.namespace, pod.name, address=pod.address)
         await warm(project, dispatcher, 1)
         await project.invoke()
