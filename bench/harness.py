@@ -129,13 +129,15 @@ class Context:
 
     @contextmanager
     def shim_environment(self, **variables: str) -> Iterator[None]:
-        """Let the shim run with other settings for a while."""
+        """Let the shim run with other settings for a while, and then with those it had."""
+        container = self.system.get("statefulset", "appfn-shim")["spec"]["template"]["spec"]["containers"][0]
+        before = {item["name"]: item.get("value", "") for item in container.get("env", [])}
         names = [f"APPFN_{name}" for name in variables]
         self._set([f"APPFN_{name}={value}" for name, value in variables.items()])
         try:
             yield
         finally:
-            self._set([f"{name}-" for name in names])
+            self._set([f"{name}={before[name]}" if name in before else f"{name}-" for name in names])
 
     def _set(self, changes: list[str]) -> None:
         self.system("set", "env", SHIM, *changes)

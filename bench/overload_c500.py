@@ -17,8 +17,6 @@ PODS, CONCURRENCY, SLEEP_MS = 2, 4, 10
 CAPACITY = PODS * CONCURRENCY * 1000 / SLEEP_MS
 CALLERS = 100
 TIMES = 5
-QUEUE = 64
-"""So short that the fivefold load fills it: with the default of 1,000 nobody of 500 would be refused."""
 
 
 def run(context: Context) -> Sequence[Result]:
@@ -26,7 +24,7 @@ def run(context: Context) -> Sequence[Result]:
     seconds = context.few(10, 3)
     scaling = {"concurrency": CONCURRENCY, "minReplicas": PODS, "maxReplicas": PODS}
     code = SLEEPING.format(milliseconds=SLEEP_MS)
-    with context.shim_environment(QUEUE_LIMIT=str(QUEUE)), context.project() as (project, key):
+    with context.project() as (project, key):
         deploy(project, Wanted(name="busy", code=code, spec={"scaling": scaling}))
         loaded_pods(project, "busy", PODS)
         call = shim_call(context.shim_address, project.namespace, key, "busy")

@@ -1,9 +1,7 @@
 """32 callers of one pod that takes 64 calls at once: by one shim process, then by two."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 
-from appfn.config import ShimConfig
 from bench.harness import Context, Goal, Result, extremes, median
 from bench.load import Load
 from bench.warm import bare_proxy, first_answer, function_and_pod, rounds, steadily
@@ -18,21 +16,14 @@ def run(context: Context) -> Sequence[Result]:
         function_and_pod(context, "warm", concurrency=64, maxReplicas=1) as (through, direct),
         bare_proxy(direct) as proxied,
     ):
-        measures = [steadily(call, connections=CALLERS, seconds=seconds) for call in (direct, proxied, through)]
-        straight, bare, ours = rounds(count, *measures)
-        results = _figures("warm_c32", ours, bare, straight)
-        if "APPFN_PROCESSES" in variables():
-            with context.shim_environment(PROCESSES="2"):
+        results: list[Result] = []
+        for processes, name in (("1", "warm_c32"), ("2", "warm_c32 two processes")):
+            with context.shim_environment(PROCESSES=processes):
                 first_answer(through)
-                measures[2] = steadily(through, connections=CALLERS, seconds=seconds)
+                measures = [steadily(call, connections=CALLERS, seconds=seconds) for call in (direct, proxied, through)]
                 straight, bare, ours = rounds(count, *measures)
-                results += _figures("warm_c32 two processes", ours, bare, straight)
+                results += _figures(name, ours, bare, straight)
         return results
-
-
-def variables() -> frozenset[str]:
-    """Return the variables that this appfn is configured by."""
-    return frozenset(item.metadata["env"] for item in fields(ShimConfig))
 
 
 def _figures(name: str, ours: list[Load], bare: list[Load], straight: list[Load]) -> list[Result]:
