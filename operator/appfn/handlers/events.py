@@ -89,7 +89,7 @@ class Surroundings:
     def note(self, kind: Kind, body: Json, *, listed: bool, gone: bool) -> Item | None:
         """Return what else this change concerns: objects to sweep, or a namespace's pools; None where nothing.
 
-        `listed`: it was found in a list. What is first seen there is no change: who starts looks at everything anyway.
+        `listed`: it was found in a list by one who starts, and who looks at everything anyway: that is no change.
         """
         namespace, name = _key(body)
         if kind in {RUNTIME, FUNCTION, POOL}:

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ from appfn.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
 
+END_SECONDS = 5.0
+"""How long the tasks that are left may take to notice that the process ends."""
 DRAIN_SECONDS = 5.0
 """How long reconciles that run may take to finish when the process is asked to stop."""
 SETTLE_SECONDS = 1.0
@@ -60,7 +63,18 @@ def main(arguments: list[str]) -> int:
         print(f"appfn operator: {error}", file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return 2
     configure_logging(config.common.log_level)
-    return asyncio.run(run(config))
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it tells of every event it hands on
+    with asyncio.Runner() as runner:
+        code = runner.run(run(config))
+        _end_within(END_SECONDS, code)
+    return code
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End the process even where tasks that nobody needs any more do not: one of kopf's may wait for ever."""
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 async def run(config: Config) -> int:
@@ -182,11 +196,14 @@ class Process:
     def _on_event(self, kind: Kind, body: Json, *, listed: bool, gone: bool) -> None:
         version = body["metadata"]["resourceVersion"]
         self._seen.note(kind, version)
-        # At the start kopf's lists tell of thousands of objects that the first sweep has marked.
-        if not (listed and self._swept.covers(kind, version)):
+        # At the start kopf's lists tell of thousands of objects that the first sweep has marked, and of some that were
+        # made since.
+        swept = listed and self._swept.covers(kind, version)
+        if not swept:
             for work in keys_of(kind, body):
                 self.queue.add(work)
-        match self._surroundings.note(kind, body, listed=listed, gone=gone):
+        known = swept if kind in {FUNCTION, RUNTIME} else listed
+        match self._surroundings.note(kind, body, listed=known, gone=gone):
             case Scope() as scope:
                 self.queue.add(scope)
             case Work() as work:
