@@ -117,7 +117,7 @@ async def test_a_standby_takes_over_from_a_killed_leader(start: Start) -> None:
 
     leader, standby = await eventually(settled, within=START)
     os.kill(leader.process.pid, signal.SIGKILL)
-    await standby.becomes("leader", within=4)
+    await standby.becomes("leader", within=8)
 
 
 async def test_a_standby_stops_cleanly_when_asked(start: Start) -> None:
