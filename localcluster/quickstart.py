@@ -11,7 +11,7 @@ from localcluster.steps import step
 
 PROJECT = "demo"
 SAMPLES = ("hello-node", "hello-python")
-_READY_WITHIN = 180.0
+_READY_WITHIN = 300.0
 _ANSWER_WITHIN = 90.0
 
 

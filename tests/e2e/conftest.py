@@ -36,8 +36,16 @@ def system(admin: Kubectl) -> Kubectl:
 def project(admin: Kubectl) -> Iterator[Kubectl]:
     """A project of its own, made with the manifests users have."""
     with new_project(admin) as inside:
-        inside.apply(*build_config_maps(inside.namespace))
+        inside.apply(*impatient(build_config_maps(inside.namespace)))
         yield inside
+
+
+def impatient(config_maps: list[Json]) -> list[Json]:
+    """Let package managers try a connection that stalls again soon, however patient this machine's settings are."""
+    for config_map in config_maps:
+        if config_map["metadata"]["name"] == "appfn-build-env":
+            config_map["data"] |= {"PIP_DEFAULT_TIMEOUT": "15", "npm_config_fetch_timeout": "15000"}
+    return config_maps
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,7 @@ def test_a_new_deployment_takes_over_under_load_without_a_failed_or_a_cold_call(
     assert set(words) == {"one:", "two:"}
     assert words == sorted(words), "there is no way back"
     assert [answer.headers["Server-Timing"] for answer in answers if "cold" in answer.headers["Server-Timing"]] == []
+    project("delete", "fn", "rolling", "--wait=false")  # its pod would be kept
 
 
 @contextmanager

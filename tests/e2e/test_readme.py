@@ -21,7 +21,7 @@ def paste(script: str) -> str:
         env={name: value for name, value in os.environ.items() if name != "KUBECONFIG"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ def demo(admin: Kubectl) -> Kubectl:
     inside("apply", "--server-side", "-k", str(ROOT / "manifests" / "samples"))
     inside.apply(*build_config_maps("demo"))
     for name in SAMPLES:
-        inside.wait_condition("fn", name, "Ready=True", within=180)
+        inside.wait_condition("fn", name, "Ready=True", within=300)
     return inside
 
 
