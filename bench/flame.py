@@ -1,8 +1,12 @@
 """A flame graph as an SVG that needs nothing to be looked at: widths are time, a tooltip says how much."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
+from pyinstrument import Profiler
 from pyinstrument.frame import Frame
 
 _WIDTH, _HEIGHT = 1200, 17
@@ -77,3 +81,18 @@ def _name(frame: Frame) -> str:
         path = path.rpartition(root)[2]
     module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     return f"{module}.{frame.function}" if module and not module.startswith(("<", ".")) else frame.function
+
+
+@contextmanager
+def written(path: str) -> Iterator[None]:
+    """Profile what runs meanwhile and write the graph to a file; do neither where the path is empty."""
+    if not path:
+        yield
+        return
+    profiler = Profiler(interval=0.0005, async_mode="disabled")
+    with profiler:
+        yield
+    session = profiler.last_session
+    root = session.root_frame() if session else None
+    assert root is not None, "a run this short shows nothing"
+    Path(path).write_text(svg(root))

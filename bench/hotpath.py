@@ -11,14 +11,13 @@ is the load. CPU is that of the whole server process, the store's thread include
 import argparse
 import asyncio
 import base64
-import contextlib
 import json
 import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +27,6 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
-from pyinstrument import Profiler
 
 from appfn import config as configuration
 from appfn.api.execution import ExecutionPhase, PhaseTimes
@@ -236,23 +234,9 @@ async def _served(app: web.Application, pipe: Connection, profile: str) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     pipe.send(runner.addresses[0][1])
-    with _profiled(profile):
+    with flame.written(profile):
         await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
     await runner.cleanup()
-
-
-@contextlib.contextmanager
-def _profiled(path: str) -> Iterator[None]:
-    if not path:
-        yield
-        return
-    profiler = Profiler(interval=0.0005, async_mode="disabled")
-    with profiler:
-        yield
-    session = profiler.last_session
-    root = session.root_frame() if session else None
-    assert root is not None, "a run this short shows nothing"
-    Path(path).write_text(flame.svg(root))
 
 
 # ---------------------------------------------------------------------- load

@@ -8,7 +8,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -18,6 +17,7 @@ from appfn.api.base import Json
 from appfn.api.kinds import POD, Key
 from appfn.api.runtime import Architecture
 from appfn.dispatch.fleet import Fleet, PodCluster
+from appfn.dispatch.launcher import LaunchSettings
 from appfn.dispatch.messages import Request
 from appfn.dispatch.pod import PodState, RuntimePod
 from appfn.dispatch.podstatus import read_status
@@ -56,23 +56,13 @@ class _Verdict(Enum):
     UNFIT = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdoptionSettings:
-    """What all pods of this replica have in common."""
-
-    replica: str
-    master_key: bytes
-    agent_port: int
-    runtime_port: int
-
-
 class Adoption:
     """Decides about orphans, one task each."""
 
     def __init__(
         self,
         *,
-        settings: AdoptionSettings,
+        settings: LaunchSettings,
         cluster: PodCluster,
         fleet: Fleet,
         upstream: Upstream,
@@ -140,12 +130,12 @@ class Adoption:
         """Return the digest of what a pod was given; empty where nothing, or where nobody answers."""
         token = load_token(self._settings.master_key, namespace=key.namespace, pod=key.name)
         request = Request(method="GET", path="/state", headers={"authorization": f"Bearer {token}"}, body=b"")
-        answer = await self._ask(Address(address, self._settings.agent_port), request)
+        answer = await self._ask(Address(address, self._settings.ports.agent), request)
         return str(answer["digest"]) if answer.get("loaded") is True else ""
 
     async def _busy(self, key: Key, address: str) -> _Verdict:
         secret = runtime_key(self._settings.master_key, namespace=key.namespace, pod=key.name)
-        answer = await self._ask(Address(address, self._settings.runtime_port), v2.ask_running(key=secret))
+        answer = await self._ask(Address(address, self._settings.ports.runtime), v2.ask_running(key=secret))
         match answer.get("running"):
             case 0:
                 return _Verdict.IDLE

@@ -29,7 +29,7 @@ from appfn.core.manifests.meta import controller_uid, selector
 from appfn.core.records import Invocation, Outcome
 from appfn.core.shares import Part
 from appfn.dispatch import failures
-from appfn.dispatch.adoption import Adoption, AdoptionSettings, Home
+from appfn.dispatch.adoption import Adoption, Home
 from appfn.dispatch.call import Call, Ended
 from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
@@ -126,12 +126,7 @@ class Dispatcher:
             now=now,
         )
         adoption = Adoption(
-            settings=AdoptionSettings(
-                replica=replica,
-                master_key=master_key,
-                agent_port=self._ports.agent,
-                runtime_port=self._ports.runtime,
-            ),
+            settings=settings,
             cluster=cluster,
             fleet=self._fleet,
             upstream=self._upstream,
