@@ -8,6 +8,7 @@ import { createServer } from 'node:http';
 import { envelope, execute } from './execution.mjs';
 import { load, receiveStart } from './loader.mjs';
 import { installCapture, outsideExecution } from './logs.mjs';
+import { warmUp } from './warmup.mjs';
 
 const PORT = Number(process.env.APPFN_RUNTIME_PORT || 3000);
 const FOLDER = process.env.APPFN_DIR || '/appfn';
@@ -131,7 +132,9 @@ process.on('SIGTERM', () => {
 
 installCapture();
 server.listen(PORT, '0.0.0.0');
-loaded = receiveStart(`${FOLDER}/start`)
+// To come to the FIFO is to say that the code may come: all that can be done before is done.
+loaded = warmUp()
+  .then(() => receiveStart(`${FOLDER}/start`))
   .then(load)
   .then((code) => ({ ...code, keyDigest: digest(code.key) }))
   .catch((error) => {

@@ -1,0 +1,2 @@
+// Not a user's: see ../warmup.mjs.
+export default undefined;
