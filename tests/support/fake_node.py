@@ -57,7 +57,7 @@ class FakePod:
 
     def environment(self, name: str) -> str:
         """Return a variable of the agent's container."""
-        variables = self.body["spec"]["initContainers"][0]["env"]
+        variables = next(item["env"] for item in self.body["spec"]["containers"] if item["name"] == "agent")
         return next((str(item["value"]) for item in variables if item["name"] == name), "")
 
 

@@ -280,5 +280,5 @@ async def test_pods_left_in_a_namespace_that_were_never_loaded_are_deleted_at_th
 def copy_of(pod: FakePod, *, name: str, labels: dict[str, str]) -> Json:
     metadata = pod.body["metadata"]
     kept = {"namespace": metadata["namespace"], "ownerReferences": metadata["ownerReferences"]}
-    spec = pod.body["spec"] | {"initContainers": []}
+    spec = pod.body["spec"]
     return {"metadata": {**kept, "name": name, "labels": metadata["labels"] | labels}, "spec": spec}

@@ -97,7 +97,7 @@ def test_a_pool_is_a_deployment_of_generic_pods_that_goes_with_its_runtime() -> 
 
 
 def test_the_agent_of_a_pools_pod_learns_from_the_shim_which_load_to_take() -> None:
-    [agent] = a_pod_spec()["initContainers"]
+    [_, agent] = a_pod_spec()["containers"]
 
     assert agent["image"] == "appfn/appfn:0.1.0"
     assert {item["name"]: item.get("value") for item in agent["env"]} == {
@@ -116,7 +116,7 @@ def test_only_the_runtimes_own_container_of_a_pool_is_lowered_to_baseline(profil
 
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    [agent], [runtime] = spec["initContainers"], spec["containers"]
+    [runtime, agent] = spec["containers"]
     for container in (agent, runtime) if profile is SecurityProfile.RESTRICTED else (agent,):
         assert container["securityContext"]["runAsNonRoot"] is True
         assert container["securityContext"]["allowPrivilegeEscalation"] is False

@@ -73,9 +73,9 @@ def test_a_pod_has_no_right_in_the_cluster_and_no_second_life() -> None:
     assert spec["terminationGracePeriodSeconds"] == 1
 
 
-def test_the_agent_starts_before_the_runtime_and_knows_only_a_hash() -> None:
-    [agent] = a_pod()["spec"]["initContainers"]
-    assert agent["restartPolicy"] == "Always"
+def test_the_agent_starts_beside_the_runtime_and_knows_only_a_hash() -> None:
+    assert "initContainers" not in a_pod()["spec"]
+    [_, agent] = a_pod()["spec"]["containers"]
     assert agent["env"] == [
         {"name": "APPFN_AGENT_PORT", "value": "3001"},
         {"name": "APPFN_LOAD_MODE", "value": "Import"},
@@ -87,7 +87,7 @@ def test_the_agent_starts_before_the_runtime_and_knows_only_a_hash() -> None:
 
 
 def test_a_pod_is_ready_while_its_agent_would_take_a_load() -> None:
-    [agent] = a_pod()["spec"]["initContainers"]
+    [_, agent] = a_pod()["spec"]["containers"]
     assert agent["readinessProbe"] == {
         "httpGet": {"path": "/readyz", "port": 3001},
         "periodSeconds": 1,
@@ -105,12 +105,14 @@ def test_the_agent_alone_holds_the_pods_token_which_is_of_no_use_at_the_api_serv
     def mounted(container: Json) -> bool:
         return any(mount["name"] == token["name"] for mount in container["volumeMounts"])
 
-    assert [mounted(container) for container in spec["initContainers"]] == [True]
-    assert [mounted(container) for container in spec["containers"]] == [False]
+    assert {container["name"]: mounted(container) for container in spec["containers"]} == {
+        "agent": True,
+        "runtime": False,
+    }
 
 
 def test_an_importing_runtime_sees_its_code_read_only_and_has_scratch_space() -> None:
-    [runtime] = a_pod()["spec"]["containers"]
+    [runtime, _] = a_pod()["spec"]["containers"]
     assert runtime["command"] == ["sh", "-c", "exec /start.sh"]
     assert runtime["securityContext"]["readOnlyRootFilesystem"] is True
     assert runtime["volumeMounts"] == [
@@ -122,7 +124,7 @@ def test_an_importing_runtime_sees_its_code_read_only_and_has_scratch_space() ->
 
 def test_an_executing_runtime_waits_for_the_signal_and_finds_the_tarball_in_tmp() -> None:
     spec = a_pod(runtime=a_runtime(loadMode=LoadMode.EXEC))["spec"]
-    [runtime] = spec["containers"]
+    [runtime, _] = spec["containers"]
     assert runtime["command"] == [
         "sh",
         "-c",
@@ -138,7 +140,7 @@ def test_an_executing_runtime_waits_for_the_signal_and_finds_the_tarball_in_tmp(
 @pytest.mark.parametrize("profile", SecurityProfile)
 def test_only_the_runtimes_own_container_is_lowered_to_baseline(profile: SecurityProfile) -> None:
     spec = a_pod(runtime=a_runtime(securityProfile=profile))["spec"]
-    assert spec["initContainers"][0]["securityContext"]["runAsNonRoot"] is True
+    assert spec["containers"][1]["securityContext"]["runAsNonRoot"] is True
     runtime = spec["containers"][0]["securityContext"]
     assert runtime.get("runAsNonRoot", False) is (profile is SecurityProfile.RESTRICTED)
 

@@ -1,4 +1,4 @@
-"""A runtime pod: the waiting runtime container and, started before it, the agent that will receive the code.
+"""A runtime pod: the waiting runtime container and, beside it, the agent that will receive the code.
 
 The agent alone holds the pod's token, by which it announces itself to a shim; user code never sees it.
 """
@@ -191,8 +191,8 @@ def pod_spec(template: RuntimePodTemplate, architecture: Architecture, agent: Ag
             tolerations=template.tolerations,
         ),
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
-        "initContainers": [_agent(template, agent)],
-        "containers": [runtime_container(template, architecture)],
+        # Side by side: of a sidecar among the init containers the kubelet waits to see that it runs, up to a second.
+        "containers": [runtime_container(template, architecture), _agent(template, agent)],
         "volumes": [empty_dir(_SHARED, _SHARED_LIMIT), *_own_volumes(template.load_mode), token_volume()],
     }
     if template.runtime_class_name is not None:
@@ -201,7 +201,7 @@ def pod_spec(template: RuntimePodTemplate, architecture: Architecture, agent: Ag
 
 
 def _agent(template: RuntimePodTemplate, agent: AgentSettings) -> Json:
-    """Return the agent, a native sidecar: it runs before the runtime container is started.
+    """Return the agent, which runs beside the runtime; neither minds which comes first.
 
     It is ready once the pod can be given its code, so a pod of a pool that is Ready is one that can be claimed.
     """
@@ -209,7 +209,6 @@ def _agent(template: RuntimePodTemplate, agent: AgentSettings) -> Json:
         "name": AGENT_CONTAINER,
         "image": agent.image,
         "imagePullPolicy": "IfNotPresent",
-        "restartPolicy": "Always",
         "command": ["python", "-m", "appfn", "agent", "serve"],
         "env": _agent_environment(template, agent),
         "readinessProbe": {
