@@ -116,6 +116,12 @@ class Context:
         return str(spec["clusterIP"]), int(spec["ports"][0]["port"])
 
     @property
+    def shim_metrics(self) -> str:
+        """URL of the metrics of the shim's one pod: no Service leads there."""
+        [pod] = self.system.list("pods", "-l", "app.kubernetes.io/name=appfn-shim")
+        return f"http://{pod['status']['podIP']}:9090/metrics"
+
+    @property
     def node_address(self) -> str:
         """Address of this machine as pods see it."""
         node = self.admin.list("nodes")[0]
