@@ -31,9 +31,11 @@ def pod(namespace: str, name: str, labels: dict[str, str]) -> Json:
     return own(POD, namespace, name, {"containers": [{"name": "main", "image": "x"}]}, labels)
 
 
-async def sees(watcher: Watcher, *event: str, within: float = 1.0) -> None:
+async def sees(watcher: Watcher, kind: str, name: str, *how: str, within: float = 1.0) -> None:
+    """Return when an object was told in one of these ways: what is made while kopf starts may be in its list."""
+
     async def probe() -> bool:
-        assert event in watcher.seen.events
+        assert {(kind, name, each) for each in how} & set(watcher.seen.events)
         return True
 
     await eventually(probe, within=within)
@@ -51,7 +53,7 @@ async def test_a_function_is_seen_within_a_second_of_its_creation_change_and_end
     key = Key(namespace, "fn")
 
     await cluster.create(FUNCTION, function(namespace, "fn"))
-    await sees(watcher, "Function", "fn", "changed")
+    await sees(watcher, "Function", "fn", "changed", "listed")
     watcher.seen.events.clear()
     await cluster.merge_patch(FUNCTION, key, {"spec": {"timeout": 30}}, manager="test")
     await sees(watcher, "Function", "fn", "changed")
@@ -74,7 +76,7 @@ async def test_every_kind_is_seen(
 ) -> None:
     await started(watcher, namespace)
     await cluster.create(kind, make(namespace))
-    await sees(watcher, kind.name, "x", "changed")
+    await sees(watcher, kind.name, "x", "changed", "listed")
 
 
 _PODS: Json = {
@@ -93,8 +95,8 @@ async def test_what_others_own_is_not_even_sent(cluster: KubeCluster, namespace:
     await cluster.create(EXECUTION, own(EXECUTION, namespace, "mirror", {"functionRef": {"name": "fn"}}, mirrored))
     await cluster.create(EXECUTION, own(EXECUTION, namespace, "last", {"functionRef": {"name": "fn"}}))
     await cluster.create(POD, pod(namespace, "last", BUILD))
-    await sees(watcher, "Execution", "last", "changed")
-    await sees(watcher, "Pod", "last", "changed")
+    await sees(watcher, "Execution", "last", "changed", "listed")
+    await sees(watcher, "Pod", "last", "changed", "listed")
 
     names_seen = {name for _, name, _ in watcher.seen.events}
     assert names_seen.isdisjoint({"foreign", "runtime", "mirror"})
@@ -111,8 +113,8 @@ async def test_kopf_writes_nothing(cluster: KubeCluster, namespace: str, watcher
     await cluster.create(FUNCTION, function(namespace, "fn"))
     await cluster.create(POD, pod(namespace, "build", BUILD))
     await cluster.create(RUNTIME, _runtime(f"rt-{namespace}"))
-    await sees(watcher, "Function", "fn", "changed")
-    await sees(watcher, "Runtime", f"rt-{namespace}", "changed")
+    await sees(watcher, "Function", "fn", "changed", "listed")
+    await sees(watcher, "Runtime", f"rt-{namespace}", "changed", "listed")
     await cluster.delete(RUNTIME, Key("", f"rt-{namespace}"))
     await cluster.delete(FUNCTION, Key(namespace, "fn"))
     await sees(watcher, "Function", "fn", "gone")
