@@ -28,7 +28,9 @@ def function(namespace: str, name: str) -> Json:
 
 
 def pod(namespace: str, name: str, labels: dict[str, str]) -> Json:
-    return own(POD, namespace, name, {"containers": [{"name": "main", "image": "x"}]}, labels)
+    # The account of a new namespace, `default`, takes its time; the watcher's own is there.
+    spec = {"serviceAccountName": "operator", "containers": [{"name": "main", "image": "x"}]}
+    return own(POD, namespace, name, spec, labels)
 
 
 async def sees(watcher: Watcher, kind: str, name: str, *how: str, within: float = 1.0) -> None:
