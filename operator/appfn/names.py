@@ -52,6 +52,8 @@ FIELD_MANAGER_HISTORY = "appfn-history"
 FIELD_MANAGER_POOL = "appfn-pool"
 FIELD_MANAGER_OPERATOR = "appfn-operator"
 FIELD_MANAGER_SHIM = "appfn-shim"
+FIELD_MANAGER_API = "appfn-api"
+"""Of what Appwrite's API writes: who else owns a field is told, not overruled."""
 
 SERVICE_ACCOUNT_BUILD = "appfn-build"
 """In a project: identity of the agent containers of a build, without any right in the cluster."""

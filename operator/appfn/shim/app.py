@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from appfn.core.shares import Part
-from appfn.shim import executions, health, processes, services
+from appfn.shim import health, processes, services
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.drain import Drain
 from appfn.shim.internal import artifacts as internal_artifacts
@@ -11,6 +11,7 @@ from appfn.shim.internal import executions as internal_executions
 from appfn.shim.internal import pods as internal_pods
 from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import errors, observe
+from appfn.shim.rest import routes as rest
 from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, SURROUNDINGS, Surroundings
 
 
@@ -24,6 +25,7 @@ def create_app(surroundings: Surroundings) -> web.Application:
     app[BODIES] = BodyRoom(max(Part.of(config).share(config.max_bodies_bytes), config.max_payload_bytes))
     app[METRICS] = Metrics()
     app.cleanup_ctx.extend((*services.ALL, health.metrics_page))
-    for module in (health, processes, executions, internal_artifacts, internal_executions, internal_pods):
+    for module in (health, processes, internal_artifacts, internal_executions, internal_pods):
         app.add_routes(module.routes)
+    app.add_routes(rest.routes())
     return app

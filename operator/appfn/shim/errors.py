@@ -11,8 +11,8 @@ APPWRITE_VERSION = "1.9.6"
 class Problem(Enum):
     """Every error type: word for machines, HTTP status, default message.
 
-    Types that Appwrite does not have: `execution_idempotency_conflict`, `general_payload_too_large`, and those of the
-    internal API, which begin with `internal_`.
+    Types that Appwrite does not have: `execution_idempotency_conflict`, `general_payload_too_large`,
+    `general_field_managed`, and those of the internal API, which begin with `internal_`.
     """
 
     ARGUMENT_INVALID = "general_argument_invalid", 400, "The request contains one or more invalid arguments."
@@ -25,9 +25,15 @@ class Problem(Enum):
         429,
         "Rate limit for the current endpoint has been exceeded. Please try again after some time.",
     )
+    ACCESS_FORBIDDEN = "general_access_forbidden", 401, "Access to this API is forbidden."
+    NOT_IMPLEMENTED = "general_not_implemented", 405, "This method is not part of appfn."
+    FIELD_MANAGED = "general_field_managed", 409, "Somebody else manages what you want to change."
     PAYLOAD_TOO_LARGE = "general_payload_too_large", 413, "The request's body is too large."
     SERVER_ERROR = "general_server_error", 500, "Server Error"
     SERVICE_DISABLED = "general_service_disabled", 503, "The service cannot answer now. Please try again."
+
+    GRAPHQL_NO_QUERY = "graphql_no_query", 400, "Param `query` is not optional."
+    GRAPHQL_TOO_MANY_QUERIES = "graphql_too_many_queries", 400, "Too many queries."
 
     JWT_INVALID = "user_jwt_invalid", 401, "Failed to verify JWT. The token is not valid here or has expired."
     USER_UNAUTHORIZED = "user_unauthorized", 401, "The caller is not authorized to perform the requested action."
@@ -37,6 +43,23 @@ class Problem(Enum):
     PROJECT_KEY_EXPIRED = "project_key_expired", 401, "The project key has expired. Please create a new one."
 
     FUNCTION_NOT_FOUND = "function_not_found", 404, "Function with the requested ID could not be found."
+    FUNCTION_ALREADY_EXISTS = (
+        "function_already_exists",
+        409,
+        "Function with the requested ID already exists. Try again with a different ID or use ID.unique().",
+    )
+    ENTRYPOINT_MISSING = "function_entrypoint_missing", 404, "Entrypoint is missing. Please add one and try again."
+    VARIABLE_NOT_FOUND = "variable_not_found", 404, "Variable with the requested ID could not be found."
+    VARIABLE_ALREADY_EXISTS = (
+        "variable_already_exists",
+        409,
+        "Variable with the same ID already exists in this project.",
+    )
+    FILE_EMPTY = "storage_file_empty", 400, "Empty file passed to the endpoint."
+    FILE_TYPE_UNSUPPORTED = "storage_file_type_unsupported", 400, "The given file extension is not supported."
+    INVALID_CONTENT_RANGE = "storage_invalid_content_range", 400, "The content range is invalid. Check Content-Range."
+    INVALID_FILE_SIZE = "storage_invalid_file_size", 400, "The file size is either not valid or exceeds the maximum."
+    INVALID_FILE = "storage_invalid_file", 403, "The uploaded file is invalid. Please check the file and try again."
     RUNTIME_UNSUPPORTED = "function_runtime_unsupported", 404, "The requested runtime is not supported."
     SYNCHRONOUS_TIMEOUT = "function_synchronous_timeout", 408, "Synchronous function execution timed out."
     DEPLOYMENT_NOT_FOUND = "deployment_not_found", 404, "Deployment with the requested ID could not be found."
@@ -46,6 +69,10 @@ class Problem(Enum):
         400,
         "Build with the requested ID is building and not ready for execution.",
     )
+    BUILD_IN_PROGRESS = "build_in_progress", 400, "Build with the requested ID is already in progress. Please wait."
+    BUILD_ALREADY_COMPLETED = "build_already_completed", 400, "Build with the requested ID is already completed."
+    BUILD_CANCELED = "build_canceled", 400, "Build with the requested ID has been canceled."
+    EXECUTION_IN_PROGRESS = "execution_in_progress", 400, "Can't delete ongoing execution. Please wait for its end."
     EXECUTION_NOT_FOUND = "execution_not_found", 404, "Execution with the requested ID could not be found."
     IDEMPOTENCY_CONFLICT = (
         "execution_idempotency_conflict",

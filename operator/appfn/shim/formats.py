@@ -16,7 +16,20 @@ class Format(IntEnum):
     V1_0 = 1
     """1.0 to 1.3: `data`, `response`, `stdout`, `stderr`."""
     V1_4 = 2
-    """1.4 and later: `body`, `responseBody`, `logs`, `errors`."""
+    """1.4 and 1.5: `body`, `responseBody`, `logs`, `errors`; an execution answered with 4xx shows as failed."""
+    V1_6 = 3
+    """1.6: only 5xx is a failure again."""
+    V1_7 = 4
+    """1.7 and later: `deploymentId` for `deployment`, `sourceSize` for `size`, `buildDuration` for `buildTime`."""
+
+
+_SINCE = (
+    ((1, 7), Format.V1_7),
+    ((1, 6), Format.V1_6),
+    ((1, 4), Format.V1_4),
+    ((1, 0), Format.V1_0),
+    ((0, 0), Format.V0),
+)
 
 
 @lru_cache(maxsize=64)
@@ -24,8 +37,6 @@ def negotiate(header: str | None) -> Format:
     """Return the format for a header's value; the newest where there is none or it is no version."""
     match = _VERSION.fullmatch(header or "")
     if match is None:
-        return Format.V1_4
+        return Format.V1_7
     version = int(match[1]), int(match[2])
-    if version < (1, 0):
-        return Format.V0
-    return Format.V1_0 if version < (1, 4) else Format.V1_4
+    return next(format_ for since, format_ in _SINCE if version >= since)

@@ -35,7 +35,7 @@ def execution(
             return _execution_v0(record, function_id=function_id, logs=logs)
         case Format.V1_0:
             return _execution_v1_0(record, function_id=function_id, logs=logs)
-        case Format.V1_4:
+        case Format.V1_4 | Format.V1_6 | Format.V1_7:
             return _execution_v1_4(record, function_id=function_id, deployment_id=deployment_id, logs=logs)
         case _:
             assert_never(format_)

@@ -10,15 +10,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Protocol
 
 from appfn import names
-from appfn.api.kinds import EXECUTION, SECRET, Key
+from appfn.api.kinds import SECRET, Key, Kind
 from appfn.kube.protocols import Reader, Reviews, TokenIdentity
 from appfn.shim.auth import api_key
+from appfn.shim.auth.access import Access
 from appfn.shim.auth.api_key import ApiKey, StoredKey
-from appfn.shim.auth.identity import Caller, Guest, KeyCaller, Scope, ServiceAccountCaller
+from appfn.shim.auth.identity import Caller, Guest, KeyCaller, ServiceAccountCaller
 from appfn.shim.cache import Freshness, TtlCache
 from appfn.shim.catalog import Project
 from appfn.shim.errors import AppwriteError, Problem
@@ -34,18 +34,6 @@ _OUTAGE_SECONDS = 300.0
 
 class AuthCluster(Reader, Reviews, Protocol):
     """What authentication asks of Kubernetes."""
-
-
-class Action(Enum):
-    """What a route does: the scope a key needs for it, and the RBAC verb on executions.appfn.dev."""
-
-    EXECUTE = Scope.EXECUTIONS_WRITE, "create"
-    READ = Scope.EXECUTIONS_READ, "get"
-    LIST = Scope.EXECUTIONS_READ, "list"
-
-    def __init__(self, scope: Scope, verb: str) -> None:
-        self.scope = scope
-        self.verb = verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +69,7 @@ class Authenticator:
         self._tokens: TtlCache[bytes, TokenIdentity | None] = TtlCache(
             Freshness(fresh=cache_seconds), size=_CACHE_SIZE, monotonic=monotonic
         )
-        self._access: TtlCache[tuple[TokenIdentity, str, str], bool] = TtlCache(
+        self._access: TtlCache[tuple[TokenIdentity, str, Kind, str], bool] = TtlCache(
             freshness, size=_CACHE_SIZE, monotonic=monotonic
         )
 
@@ -119,25 +107,25 @@ class Authenticator:
 
         return await self._tokens.get(hashlib.sha256(token.encode()).digest(), review)
 
-    async def authorize(self, caller: Caller, action: Action, project: Project) -> None:
-        """Return where the caller may do this in the project.
+    async def authorize(self, caller: Caller, access: Access, project: Project) -> None:
+        """Return where the caller has the rights in the project.
 
         Raises:
             AppwriteError: general_unauthorized_scope.
             TransientError: the API server can't say.
         """
-        if not await self._allowed(caller, action, project):
-            message = f"{caller.label} missing scope ({action.scope})"
-            raise AppwriteError(Problem.UNAUTHORIZED_SCOPE, message + _remedy(caller, action, project))
+        if not await self._allowed(caller, access, project):
+            message = f"{caller.label} missing scope ({access.scope})"
+            raise AppwriteError(Problem.UNAUTHORIZED_SCOPE, message + _remedy(caller, access, project))
 
-    async def _allowed(self, caller: Caller, action: Action, project: Project) -> bool:
+    async def _allowed(self, caller: Caller, access: Access, project: Project) -> bool:
         match caller:
             case KeyCaller():
-                return action.scope in caller.scopes
+                return access.scope in caller.scopes
             case ServiceAccountCaller():
-                return await self._reviewed(caller.identity, action.verb, project.namespace)
+                return await self._reviewed(caller.identity, access, project.namespace)
             case Guest():
-                return action is Action.EXECUTE
+                return access.guests
             case _:
                 return False
 
@@ -185,12 +173,14 @@ class Authenticator:
 
         return await self._keys.get(address, read)
 
-    async def _reviewed(self, identity: TokenIdentity, verb: str, namespace: str) -> bool:
+    async def _reviewed(self, identity: TokenIdentity, access: Access, namespace: str) -> bool:
         async def review() -> bool:
             async with self._lookups:
-                return await self._cluster.review_access(identity, verb=verb, kind=EXECUTION, namespace=namespace)
+                return await self._cluster.review_access(
+                    identity, verb=access.verb, kind=access.kind, namespace=namespace
+                )
 
-        return await self._access.get((identity, verb, namespace), review)
+        return await self._access.get((identity, access.verb, access.kind, namespace), review)
 
 
 def _address(key: ApiKey, project: Project) -> Key:
@@ -203,7 +193,7 @@ def bearer(headers: Mapping[str, str]) -> str:
     return value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else ""
 
 
-def _remedy(caller: Caller, action: Action, project: Project) -> str:
+def _remedy(caller: Caller, access: Access, project: Project) -> str:
     if isinstance(caller, ServiceAccountCaller):
-        return f": RBAC must allow {action.verb} on executions.appfn.dev in namespace {project.namespace}"
+        return f": RBAC must allow {access.verb} on {access.kind.plural}.appfn.dev in namespace {project.namespace}"
     return ""

@@ -13,6 +13,10 @@ class Scope(StrEnum):
 
     EXECUTIONS_READ = "executions.read"
     EXECUTIONS_WRITE = "executions.write"
+    FUNCTIONS_READ = "functions.read"
+    FUNCTIONS_WRITE = "functions.write"
+    EVENTS_WRITE = "events.write"
+    """To bring events; Appwrite, whose events come from within, has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

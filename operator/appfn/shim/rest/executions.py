@@ -8,38 +8,39 @@ import random
 
 from aiohttp import web
 
+from appfn.api.base import Json
 from appfn.api.execution import Trigger
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
 from appfn.errors import QueueFullError
-from appfn.shim import formats, handover, http, models, processes, queries, requests
-from appfn.shim.auth.authenticator import Action
+from appfn.shim import handover, http, models, processes, queries, requests
+from appfn.shim.auth.access import EXECUTE, EXECUTION_GET, EXECUTION_LIST
 from appfn.shim.auth.identity import Caller
 from appfn.shim.bodies import SMALL
 from appfn.shim.catalog import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
-from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
+from appfn.shim.rest.admission import admit, format_of
+from appfn.shim.rest.operation import Answer, Context, In, Operations, Parameter, Type, path
+from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
 from appfn.store.model import ExecutionQuery
 
-PROJECT_HEADER = "X-Appwrite-Project"
 _ID_BITS = 80
 _RETRY_SECONDS = 1.0
 _LISTED_OUTPUT = 65_536
 """Characters of response, stdout and stderr in a list; one execution by itself is whole."""
 
-routes = web.RouteTableDef()
+operations = Operations()
 
 
-@routes.post("/v1/functions/{functionId}/executions")
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
     app = request.app
     _refuse_crowd(app)
-    project, caller = await _admit(request, Action.EXECUTE)
+    project, caller = await admit(request, EXECUTE)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
-    format_ = _format(request)
+    format_ = format_of(request)
     key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
     if key is None:
         _refuse_unread(request, project, caller)
@@ -49,32 +50,74 @@ async def create(request: web.Request) -> web.Response:
     if key is None and not asked.asynchronous:
         _refuse_overload(app, callee)
     record = await _execute(app, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
-    accepted = asked.asynchronous and format_ > Format.V0
-    return _shown(request, record, format_, caller, status=202 if accepted else 201)
+    context = Context(
+        app=app, request=request, project=project, caller=caller, format=format_, arguments=dict(request.match_info)
+    )
+    return http.reply(_model(context, record), status=_accepted(asked, format_), headers=_timing(record))
 
 
-@routes.get("/v1/functions/{functionId}/executions/{executionId}")
-async def get(request: web.Request) -> web.Response:
+@operations.add(
+    "functions.createExecution",
+    "POST /functions/{functionId}/executions",
+    access=EXECUTE,
+    parameters=(
+        path("functionId"),
+        Parameter(name="body", about="What the function is given; `data` before 1.4."),
+        Parameter(name="data", about="The name of `body` before 1.4."),
+        Parameter(name="async", type=Type.BOOLEAN, about="Only accept it: the answer comes before the function's."),
+        Parameter(name="path", about="The path the function sees."),
+        Parameter(name="method", choices=tuple(sorted(requests.METHODS)), about="The method the function sees."),
+        Parameter(name="headers", type=Type.OBJECT, about="The headers the function sees."),
+        Parameter(name="scheduledAt", about="When to run it, as ISO 8601, instead of now."),
+    ),
+    returns="execution",
+    status=201,
+    route=create,
+)
+async def run_create(context: Context) -> Answer:
+    """Run a function."""
+    asked = requests.parse(context.arguments, context.format)
+    callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
+    _permit(context.caller, callee)
+    if not asked.asynchronous:
+        _refuse_overload(context.app, callee)
+    wanted = _request(callee, context.caller, asked, key=None)
+    record = await _execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
+    return Answer(content=_model(context, record), status=_accepted(asked, context.format))
+
+
+@operations.add(
+    "functions.getExecution",
+    "GET /functions/{functionId}/executions/{executionId}",
+    access=EXECUTION_GET,
+    parameters=(path("functionId"), path("executionId")),
+    returns="execution",
+)
+async def get(context: Context) -> Answer:
     """Return one execution."""
-    project, caller = await _admit(request, Action.READ)
-    function = request.app[CATALOG].function(project, request.match_info["functionId"])
-    id_ = request.match_info["executionId"]
-    record = await _found(request.app, project.namespace, id_) if requests.is_id(id_) else None
+    function = context.app[CATALOG].function(context.project, context.text("functionId"))
+    id_ = context.text("executionId")
+    record = await _found(context.app, context.project.namespace, id_) if requests.is_id(id_) else None
     if record is None or record.request.function_uid != function.metadata.uid:
         raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
-    return _shown(request, record, _format(request), caller)
+    return Answer(content=_model(context, record), headers=_timing(record))
 
 
-@routes.get("/v1/functions/{functionId}/executions", allow_head=False)
-async def list_(request: web.Request) -> web.Response:
+@operations.add(
+    "functions.listExecutions",
+    "GET /functions/{functionId}/executions",
+    access=EXECUTION_LIST,
+    parameters=(path("functionId"), Parameter(name="queries", where=In.QUERY, type=Type.STRINGS)),
+    returns="executionList",
+)
+async def list_(context: Context) -> Answer:
     """Return a page of a function's executions."""
-    project, caller = await _admit(request, Action.LIST)
-    query = queries.parse(request.query.items())
-    function = request.app[CATALOG].function(project, request.match_info["functionId"])
-    await processes.flush(request.app)
-    page = await request.app[STORE].list(
+    query = queries.parse(context.request.query.items())
+    function = context.app[CATALOG].function(context.project, context.text("functionId"))
+    await processes.flush(context.app)
+    page = await context.app[STORE].list(
         ExecutionQuery(
-            namespace=project.namespace,
+            namespace=context.project.namespace,
             function_uid=function.metadata.uid,
             filters=query.filters,
             limit=query.limit,
@@ -85,8 +128,8 @@ async def list_(request: web.Request) -> web.Response:
             output_limit=_LISTED_OUTPUT,
         ),
     )
-    shown = [_model(request, record, _format(request), caller) for record in page.executions]
-    return http.reply(models.execution_list(shown, total=page.total))
+    shown = [_model(context, record) for record in page.executions]
+    return Answer(content=models.execution_list(shown, total=page.total))
 
 
 async def _found(app: web.Application, namespace: str, id_: str) -> ExecutionRecord | None:
@@ -121,16 +164,6 @@ def _refuse_overload(app: web.Application, callee: Callee) -> None:
     seconds = app[INVOKER].overloaded(uid, deployment_uid)
     if seconds is not None:
         raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
-
-
-async def _admit(request: web.Request, action: Action) -> tuple[Project, Caller]:
-    app = request.app
-    auth = app[AUTH]
-    wanted = request.headers.get(PROJECT_HEADER) or request.query.get("project", "")
-    project = app[CATALOG].project(wanted)
-    caller = await auth.caller(request.headers, project)
-    await auth.authorize(caller, action, project)
-    return project, caller
 
 
 def _permit(caller: Caller, callee: Callee) -> None:
@@ -181,25 +214,20 @@ def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -
     )
 
 
-def _format(request: web.Request) -> Format:
-    return formats.negotiate(request.headers.get(formats.HEADER))
+def _accepted(asked: Asked, format_: Format) -> int:
+    return 202 if asked.asynchronous and format_ > Format.V0 else 201
 
 
-def _shown(
-    request: web.Request, record: ExecutionRecord, format_: Format, caller: Caller, *, status: int = 200
-) -> web.Response:
-    response = http.reply(_model(request, record, format_, caller), status=status)
-    if record.outcome is not None:
-        response.headers["Server-Timing"] = models.server_timing(record.outcome)
-    return response
+def _timing(record: ExecutionRecord) -> dict[str, str]:
+    return {"Server-Timing": models.server_timing(record.outcome)} if record.outcome is not None else {}
 
 
-def _model(request: web.Request, record: ExecutionRecord, format_: Format, caller: Caller) -> dict[str, object]:
+def _model(context: Context, record: ExecutionRecord) -> Json:
     namespace = record.request.namespace
     return models.execution(
         record,
-        format_,
-        function_id=request.match_info["functionId"],
-        deployment_id=request.app[CATALOG].deployment_id(namespace, record.deployment),
-        logs=caller.privileged,
+        context.format,
+        function_id=context.text("functionId"),
+        deployment_id=context.app[CATALOG].deployment_id(namespace, record.deployment),
+        logs=context.caller.privileged,
     )

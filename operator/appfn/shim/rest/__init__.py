@@ -1,0 +1,1 @@
+"""Appwrite's REST API: one module per resource, and one table of what there is (`operation.py`)."""
