@@ -1,5 +1,6 @@
 """How the API writes Functions: as one manager among others, who does not overrule them."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,11 +12,14 @@ from appfn.api.function import Function
 from appfn.api.kinds import FUNCTION
 from appfn.errors import ConflictError, RejectedError, TransientError
 from appfn.shim import own_writes, ownership
-from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.ownership import Change
 from appfn.shim.services import CATALOG, SURROUNDINGS
 
-_TRIES = 5
+_TRIES = 20
+"""How often a change is decided anew: so many clients may change one function at once."""
+_FIELD = re.compile(r"\bspec\.([A-Za-z]+)\S*: (.*)", re.DOTALL)
+"""In the API server's words, the first field that is wrong, and why."""
 
 
 async def create(app: web.Application, manifest: Json) -> Function:
@@ -76,4 +80,7 @@ def rejected_is_invalid() -> Iterator[None]:
     try:
         yield
     except RejectedError as error:
-        raise AppwriteError(Problem.ARGUMENT_INVALID, str(error)) from error
+        found = _FIELD.search(str(error))
+        if found is None:
+            raise AppwriteError(Problem.ARGUMENT_INVALID, str(error)) from error
+        raise invalid_argument("name" if found[1] == "displayName" else found[1], found[2]) from error
