@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 from appfn.errors import ConfigError
 
+SYSTEM_NAMESPACE = "appfn-system"
+"""Where operator and shim live, unless said otherwise."""
 MAX_PROCESSES = 32
 """Processes of one shim at most."""
 
@@ -32,7 +34,7 @@ def _env(
 class CommonConfig:
     """What every process needs."""
 
-    namespace: str = _env("NAMESPACE", "appfn-system")
+    namespace: str = _env("NAMESPACE", SYSTEM_NAMESPACE)
     """The system namespace: where operator, shim and their Secrets live."""
     log_level: str = _env("LOG_LEVEL", "INFO")
     """Name of a level of `logging`."""
