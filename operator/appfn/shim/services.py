@@ -28,6 +28,7 @@ from appfn.shim.housekeeping import Housekeeping
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
+from appfn.shim.rate_limit import RateLimit
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.siblings import Siblings
 from appfn.shim.targets import Targets
@@ -56,6 +57,7 @@ CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
 BODIES = web.AppKey("bodies", BodyRoom)
 METRICS = web.AppKey("metrics", Metrics)
+RATE_LIMIT = web.AppKey("rate_limit", RateLimit)
 SIBLINGS = web.AppKey("siblings", Siblings)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)

@@ -22,7 +22,7 @@ from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.operation import Answer, Context, In, Operations, Parameter, Type, path
-from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
+from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, RATE_LIMIT, SIBLINGS, STORE
 from appfn.store.model import ExecutionQuery
 
 _ID_BITS = 80
@@ -38,6 +38,7 @@ async def create(request: web.Request) -> web.Response:
     app = request.app
     _refuse_crowd(app)
     project, caller = await admit(request, EXECUTE)
+    app[RATE_LIMIT].count(request, project, caller)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
     format_ = format_of(request)
@@ -76,6 +77,7 @@ async def create(request: web.Request) -> web.Response:
 )
 async def run_create(context: Context) -> Answer:
     """Run a function."""
+    context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
     asked = requests.parse(context.arguments, context.format)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     _permit(context.caller, callee)
