@@ -6,6 +6,7 @@ from appfn.core.shares import Part
 from appfn.shim import health, processes, services
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.client_address import Proxies
+from appfn.shim.cors import cors
 from appfn.shim.drain import Drain
 from appfn.shim.internal import artifacts as internal_artifacts
 from appfn.shim.internal import executions as internal_executions
@@ -24,7 +25,7 @@ def create_app(surroundings: Surroundings) -> web.Application:
         ConfigError: something can't be used as it is configured.
     """
     config = surroundings.config.shim
-    app = web.Application(middlewares=[observe, errors], client_max_size=config.max_payload_bytes)
+    app = web.Application(middlewares=[observe, cors, errors], client_max_size=config.max_payload_bytes)
     app[SURROUNDINGS] = surroundings
     app[CONFIG] = config
     app[DRAIN] = Drain(seconds=config.drain_seconds)
