@@ -131,6 +131,8 @@ class ShimConfig:
     """Executions that a guest or user at one address may ask for in a minute, and GraphQL likewise; 0: any number."""
     trusted_proxies: str = _env("TRUSTED_PROXIES", "")
     """Networks, separated by commas, whose X-Forwarded-For is believed, such as that of an ingress: 10.0.0.0/8."""
+    oidc_trusted: str = _env("OIDC_TRUSTED", "")
+    """Origins of OIDC issuers, separated by commas, that may be plain http or at private addresses: https://dex.auth.svc."""
     auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)

@@ -19,7 +19,9 @@ from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
 from appfn.shim.artifact_cache import ArtifactCache
 from appfn.shim.auth.authenticator import Authenticator
+from appfn.shim.auth.issuers import Issuers
 from appfn.shim.auth.users import Users
+from appfn.shim.auth.web_documents import WebDocuments
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
@@ -142,18 +144,30 @@ async def keys(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
+async def users(app: web.Application) -> AsyncIterator[None]:
+    """Know users by their tokens."""
+    around, config = app[SURROUNDINGS], app[CONFIG]
+    async with WebDocuments.open(config.oidc_trusted) as documents:
+        issuers = Issuers(
+            around.cluster, documents, cache_seconds=config.auth_cache_seconds, monotonic=around.monotonic
+        )
+        app[USERS] = Users(
+            issuers,
+            master_key=app[MASTER_KEY],
+            cache_seconds=config.auth_cache_seconds,
+            now=around.now,
+            monotonic=around.monotonic,
+        )
+        yield
+        await issuers.aclose()
+
+
 async def auth(app: web.Application) -> AsyncIterator[None]:
     """Know callers and variables."""
     surroundings, config = app[SURROUNDINGS], app[CONFIG]
-    app[USERS] = users = Users(
-        master_key=app[MASTER_KEY],
-        cache_seconds=config.auth_cache_seconds,
-        now=surroundings.now,
-        monotonic=surroundings.monotonic,
-    )
     authenticator = Authenticator(
         surroundings.cluster,
-        users=users,
+        users=app[USERS],
         cache_seconds=config.auth_cache_seconds,
         now=surroundings.now,
         monotonic=surroundings.monotonic,
@@ -233,4 +247,4 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-ALL = (siblings, store, artifacts, catalog, keys, auth, invoker, worker, housekeeping)
+ALL = (siblings, store, artifacts, catalog, keys, users, auth, invoker, worker, housekeeping)
