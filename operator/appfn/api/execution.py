@@ -13,6 +13,8 @@ from appfn.api.deployment import NameReference
 class ExecutionPhase(StrEnum):
     """The Appwrite words for the state of an execution."""
 
+    SCHEDULED = "scheduled"
+    """Accepted, to wait for its turn at a time of its own."""
     WAITING = "waiting"
     PROCESSING = "processing"
     COMPLETED = "completed"

@@ -231,6 +231,8 @@ def _waiting(execution: Execution, problem: Problem, now: datetime) -> Execution
 
 def _conditions(record: ObservedExecution) -> list[Condition]:
     match record.status:
+        case ExecutionPhase.SCHEDULED:
+            return _going("Scheduled", "its time has not come")
         case ExecutionPhase.WAITING:
             return _going("Waiting", "in the queue")
         case ExecutionPhase.PROCESSING:

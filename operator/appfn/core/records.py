@@ -45,9 +45,17 @@ class ExecutionRequest:
     event_data: str = field(default="", repr=False)
     permissions: tuple[str, ...] = ()
     scheduled_at: datetime | None = None
+    """The tick of a schedule; of any other origin, the time not to run it before."""
+    replay_of: str = ""
+    """Id of the execution whose request this is again; empty where it is the first."""
     idempotency_key: str | None = None
     body_hash: str = ""
     max_attempts: int = 1
+
+    @property
+    def not_before(self) -> datetime | None:
+        """The time it has to wait for."""
+        return None if self.origin is Origin.SCHEDULE else self.scheduled_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,8 @@ class ExecutionRecord:
     """Attempts begun; 0 while waiting for the first."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    memory_mb: int = 0
+    """Memory of the pods of its function when it ended, in MiB; 0 where none is known."""
     outcome: Outcome | None = None
     sequence: int = 0
     """Position in the change feed of its last change."""

@@ -1,11 +1,12 @@
 """Reads. Each function runs its statements on a connection that is given to it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, or_, select, text, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from appfn.api.execution import ExecutionPhase
@@ -22,10 +23,10 @@ from appfn.store.model import (
     Field,
     Filter,
     Tick,
-    UsageHour,
+    Usage,
 )
 from appfn.store.rows import clean, mappings, record_of
-from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, IS_UNUSUAL, USAGE
+from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, IS_UNUSUAL, USAGE, Instant
 
 _c = EXECUTIONS.c
 _USUAL = 200
@@ -131,32 +132,36 @@ async def ticks(connection: AsyncConnection, function_uid: str, *, since: dateti
     """See `ExecutionStore.ticks`."""
     statement = (
         select(_c.scheduled_at, _c.created_at)
-        .where(_c.function_uid == function_uid, _c.scheduled_at >= since)
+        .where(_c.function_uid == function_uid, _c.scheduled_at >= since, _c.origin == Origin.SCHEDULE.value)
         .order_by(_c.scheduled_at)
         .limit(limit)
     )
     return [Tick(scheduled, created) for scheduled, created in await connection.execute(statement)]
 
 
-async def usage(
-    connection: AsyncConnection,
-    namespace: str,
-    *,
-    since: datetime,
-    until: datetime,
-    function_uid: str | None,
-) -> Sequence[UsageHour]:
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """See `ExecutionStore.usage`."""
+
+    namespace: str
+    since: datetime
+    until: datetime
+    step: timedelta
+    function_uid: str | None
+
+
+async def usage(connection: AsyncConnection, query: UsageQuery) -> Sequence[Usage]:
     """See `ExecutionStore.usage`."""
     u = USAGE.c
-    statement = select(u.function_uid, u.hour, u.completed, u.failed, u.compute_ms).where(
-        u.namespace == namespace,
-        u.hour >= since,
-        u.hour < until,
-    )
-    if function_uid is not None:
-        statement = statement.where(u.function_uid == function_uid)
-    rows = mappings(await connection.execute(statement.order_by(u.hour, u.function_uid)))
-    return [UsageHour(**row) for row in rows]
+    step = query.step // timedelta(microseconds=1)
+    start = type_coerce(type_coerce(u.hour, BigInteger) // step * step, Instant).label("start")
+    # PostgreSQL's sum of big integers is a decimal number.
+    sums = [cast(func.sum(column), BigInteger).label(column.name) for column in u if not column.primary_key]
+    statement = select(start, *sums).where(u.namespace == query.namespace, u.hour >= query.since, u.hour < query.until)
+    if query.function_uid is not None:
+        statement = statement.where(u.function_uid == query.function_uid)
+    rows = mappings(await connection.execute(statement.group_by(text("1")).order_by(text("1"))))
+    return [Usage(**row) for row in rows]
 
 
 async def feed_end(connection: AsyncConnection) -> int:
