@@ -41,6 +41,7 @@ class ExecutionRequest:
     method: str = "POST"
     user_id: str = ""
     jwt: str = field(default="", repr=False)
+    """What the token of the user who calls says of them, unsigned; a token is made of it when the function starts."""
     event: str = ""
     event_data: str = field(default="", repr=False)
     permissions: tuple[str, ...] = ()

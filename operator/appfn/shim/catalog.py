@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self, TypeVar
 
@@ -23,7 +23,11 @@ from appfn.core import variables
 from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
+<<<<<<< HEAD
 from appfn.shim.typed_cache import TypedCache
+=======
+from appfn.shim.origins import Origins
+>>>>>>> issue5-C
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
 _LAG_SECONDS = 2.0
@@ -39,6 +43,7 @@ class Project:
 
     id: str
     namespace: str
+    origins: Origins = field(default=Origins(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +342,8 @@ class Catalog:
             self._settle_owner(old.id)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
-            self._project_of[name] = Project(project_id, name)
+            origins = Origins.parse((metadata.get("annotations") or {}).get(names.ANNOTATION_ORIGINS, ""))
+            self._project_of[name] = Project(project_id, name, origins)
             self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
             self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
@@ -350,7 +356,7 @@ class Catalog:
         namespaces = self._projects[project_id]
         if namespaces:
             oldest = min(namespaces, key=lambda name: (namespaces[name], name))
-            self._owners[project_id] = Project(project_id, oldest)
+            self._owners[project_id] = self._project_of[oldest]
         else:
             self._owners.pop(project_id, None)
 

@@ -14,15 +14,15 @@ from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
 from appfn.errors import QueueFullError
 from appfn.shim import execution_queries, handover, http, models, processes, queries, requests
 from appfn.shim.auth.access import EXECUTE, EXECUTION_GET, EXECUTION_LIST
-from appfn.shim.auth.identity import Caller
+from appfn.shim.auth.identity import Caller, Guest
 from appfn.shim.bodies import SMALL
 from appfn.shim.catalog import Callee, Project
-from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.operation import Answer, Context, In, Operations, Parameter, Type, path
-from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
+from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, RATE_LIMIT, SIBLINGS, STORE
 from appfn.store.model import ExecutionQuery
 
 _ID_BITS = 80
@@ -38,10 +38,11 @@ async def create(request: web.Request) -> web.Response:
     app = request.app
     _refuse_crowd(app)
     project, caller = await admit(request, EXECUTE)
+    app[RATE_LIMIT].count(request, project, caller)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
     format_ = format_of(request)
-    key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    key = _idempotency_key(request, caller)
     if key is None:
         _refuse_unread(request, project, caller)
     asked = requests.parse(await http.read_json(request), format_)
@@ -76,6 +77,7 @@ async def create(request: web.Request) -> web.Response:
 )
 async def run_create(context: Context) -> Answer:
     """Run a function."""
+    context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
     asked = requests.parse(context.arguments, context.format)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     _permit(context.caller, callee)
@@ -100,6 +102,8 @@ async def get(context: Context) -> Answer:
     record = await _found(context.app, context.project.namespace, id_) if requests.is_id(id_) else None
     if record is None or record.request.function_uid != function.metadata.uid:
         raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
+    if not context.caller.reads(record.request.permissions):
+        raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
     return Answer(content=_model(context, record), headers=_timing(record))
 
 
@@ -120,6 +124,7 @@ async def list_(context: Context) -> Answer:
             namespace=context.project.namespace,
             function_uid=function.metadata.uid,
             filters=execution_queries.filters(query),
+            reader=context.caller.user_id or None,
             limit=query.limit,
             offset=query.offset,
             after=query.cursor_after or None,
@@ -139,6 +144,14 @@ async def _found(app: web.Application, namespace: str, id_: str) -> ExecutionRec
         await processes.flush(app)
         record = await app[STORE].get(namespace, id_)
     return record
+
+
+def _idempotency_key(request: web.Request, caller: Caller) -> str | None:
+    """Return the header's value; guests can't use one, as nothing would keep one guest from another's result."""
+    key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    if key is not None and isinstance(caller, Guest):
+        raise invalid_argument("Idempotency-Key", "guests can't use it: give an API key or a user's token with it")
+    return key
 
 
 def _refuse_crowd(app: web.Application) -> None:
@@ -208,6 +221,9 @@ def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -
         headers=asked.headers,
         path=asked.path,
         method=asked.method,
+        user_id=caller.user_id,
+        jwt=caller.user_claims,
+        permissions=caller.permissions,
         idempotency_key=scoped,
         body_hash=asked.digest() if key else "",
         max_attempts=function.spec.retry.max_attempts if asked.asynchronous else 1,
