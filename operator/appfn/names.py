@@ -41,8 +41,6 @@ ANNOTATION_BUILD_REPORT = f"{GROUP}/build-report"
 """On a build's pod: what its agent reported to the shim, ahead of its termination message."""
 ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
 """On a Namespace, a Runtime's name behind it: the size of that Runtime's pools there, instead of the Runtime's own."""
-ANNOTATION_ORIGINS = f"{GROUP}/origins"
-"""On a Namespace: hosts whose web pages may use the project, separated by commas; `*` for all."""
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
 """On a pod of a pool: digest of what it offers, to tell it from one made before its Runtime was changed."""
 

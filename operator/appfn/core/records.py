@@ -1,7 +1,7 @@
 """Values that dispatch, store and shim exchange about executions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -57,6 +57,21 @@ class ExecutionRequest:
     def not_before(self) -> datetime | None:
         """The time it has to wait for."""
         return None if self.origin is Origin.SCHEDULE else self.scheduled_at
+
+
+def repeated(original: ExecutionRequest, *, id_: str, origin: Origin, max_attempts: int) -> ExecutionRequest:
+    """Return the request that runs an execution again: the same for the function but for its id and the JWT."""
+    return replace(
+        original,
+        id=id_,
+        origin=origin,
+        jwt="",
+        scheduled_at=None,
+        replay_of=original.id,
+        idempotency_key=None,
+        body_hash=f"replay:{original.id}",
+        max_attempts=max_attempts,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from appfn.config import Config, ShimConfig
+from appfn.core.quantity import mebibytes
 from appfn.core.shares import Part
 from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
@@ -25,10 +26,10 @@ from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
+from appfn.shim.ledger import Ledger
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
-from appfn.shim.rate_limit import RateLimit
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.siblings import Siblings
 from appfn.shim.targets import Targets
@@ -57,7 +58,6 @@ CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
 BODIES = web.AppKey("bodies", BodyRoom)
 METRICS = web.AppKey("metrics", Metrics)
-RATE_LIMIT = web.AppKey("rate_limit", RateLimit)
 SIBLINGS = web.AppKey("siblings", Siblings)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
@@ -229,7 +229,9 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         retention=timedelta(days=app[CONFIG].retention_days),
         now=now,
     )
-    async with keeper.running():
+    memory_mb = mebibytes(surroundings.config.operator.build_memory)
+    ledger = Ledger(store=app[STORE], catalog=app[CATALOG], memory_mb=memory_mb)
+    async with keeper.running(), ledger.running():
         yield
 
 

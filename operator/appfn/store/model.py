@@ -29,6 +29,8 @@ class Field(StrEnum):
     DURATION = "duration"
     """Seconds."""
     CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    ID = "id"
     DEPLOYMENT = "deployment"
     METHOD = "method"
     PATH = "path"
@@ -41,9 +43,9 @@ class Field(StrEnum):
                 return int
             case Field.DURATION:
                 return float
-            case Field.CREATED_AT:
+            case Field.CREATED_AT | Field.UPDATED_AT:
                 return datetime
-            case Field.PHASE | Field.TRIGGER | Field.DEPLOYMENT | Field.METHOD | Field.PATH:
+            case Field.PHASE | Field.TRIGGER | Field.ID | Field.DEPLOYMENT | Field.METHOD | Field.PATH:
                 return str
 
 
@@ -94,12 +96,14 @@ class Filter:
 class ExecutionQuery:
     """Which executions of one function to list, and which page of them.
 
-    The order is that of acceptance (`created_at`, then id).
+    What is alike in `order`, such as all of one status, is in the order of acceptance (`created_at`, then id).
     """
 
     namespace: str
     function_uid: str
     filters: tuple[Filter, ...] = ()
+    search: str = ""
+    """Text that must be in the execution's id."""
     reader: str | None = None
     """Id of the user asking: only executions with `read("user:<id>")` are seen. None: all (keys, in-cluster)."""
     limit: int = 25
@@ -108,8 +112,12 @@ class ExecutionQuery:
     """Id of the execution before the first one wanted, in the order asked for."""
     before: str | None = None
     """Id of the execution behind the last one wanted; not together with `after`."""
+    order: Field = Field.CREATED_AT
+    """Of others than CREATED_AT all that match are looked at: about a second for a million executions."""
     descending: bool = True
-    """Newest first."""
+    """Newest, or greatest, first."""
+    count: bool = True
+    """False: the total is 0."""
     output_limit: int | None = None
     """Characters after which response, stdout and stderr are cut (a page of whole ones may be 300 MB); None: whole."""
 

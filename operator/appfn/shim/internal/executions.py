@@ -39,7 +39,7 @@ async def submit(request: web.Request) -> web.Response:
     function = _function(request, namespace, http.text(body, "function", required=True))
     if (answered := await handover.to_server(request, function)) is not None:
         return answered
-    asked = requests.parse({"async": True, **body}, Format.V1_4)
+    asked = requests.parse({"async": True, **body}, Format.V1_4, now=request.app[SURROUNDINGS].now())
     record = await request.app[EXECUTOR].enqueue(
         ExecutionRequest(
             id=uid,
