@@ -118,6 +118,8 @@ class ExecutionStatus(Model):
     failure: Failure | None = None
     start_time: datetime | None = None
     completion_time: datetime | None = None
+    replay_token: str = ""
+    """Value of the replay annotation last acted upon."""
 
 
 class Execution(Resource):
