@@ -37,6 +37,10 @@ COMPONENT_SCHEDULE = "schedule"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On a Deployment: any new value builds a failed deployment again."""
+ANNOTATION_REPLAY = f"{GROUP}/replay"
+"""On an Execution that has ended: any new value runs it again, as an Execution of its own."""
+ANNOTATION_REPLAY_OF = f"{GROUP}/replay-of"
+"""On an Execution: id of the execution whose stored request it runs again; data, headers, path and method are its."""
 ANNOTATION_BUILD_REPORT = f"{GROUP}/build-report"
 """On a build's pod: what its agent reported to the shim, ahead of its termination message."""
 ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
@@ -135,6 +139,11 @@ def shim_replica(pod: str, process: int) -> str:
 def mirrored_execution(function: str, execution_id: str) -> str:
     """Name of the Execution that shows an execution made over HTTP."""
     return child_name(function, resource_name(execution_id))
+
+
+def replay(execution: str, token: str) -> str:
+    """Name of the Execution that runs another one again; `token`: what the annotation of that one says."""
+    return child_name(execution, "replay", hashlib.sha256(token.encode()).hexdigest()[:_HASH])
 
 
 def api_key_secret(key_id: str) -> str:

@@ -16,6 +16,7 @@ class Problem(Enum):
     """
 
     ARGUMENT_INVALID = "general_argument_invalid", 400, "The request contains one or more invalid arguments."
+    BAD_REQUEST = "general_bad_request", 400, "There was an error processing your request. Please check its parameters."
     QUERY_INVALID = "general_query_invalid", 400, "The query's syntax is invalid."
     CURSOR_NOT_FOUND = "general_cursor_not_found", 400, "The cursor is invalid: no such execution."
     ROUTE_NOT_FOUND = "general_route_not_found", 404, "The requested route was not found."

@@ -130,6 +130,7 @@ class Executor:
             attempt=1,
             started_at=max(created, finished - timedelta(seconds=outcome.duration)),
             finished_at=finished,
+            memory_mb=callee.memory_mb,
             outcome=outcome,
         )
         self.metrics.finished(request, outcome)

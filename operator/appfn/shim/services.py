@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from appfn.config import Config, ShimConfig
+from appfn.core.quantity import mebibytes
 from appfn.core.shares import Part
 from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
@@ -27,6 +28,7 @@ from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
+from appfn.shim.ledger import Ledger
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
@@ -243,7 +245,9 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         retention=timedelta(days=app[CONFIG].retention_days),
         now=now,
     )
-    async with keeper.running():
+    memory_mb = mebibytes(surroundings.config.operator.build_memory)
+    ledger = Ledger(store=app[STORE], catalog=app[CATALOG], memory_mb=memory_mb)
+    async with keeper.running(), ledger.running():
         yield
 
 
