@@ -142,8 +142,9 @@ async def test_recent_are_the_newest_of_each_end_without_those_that_have_a_resou
 
 async def test_ticks_are_those_of_the_schedule_since_a_time(store: ExecutionStore, clock: Clock) -> None:
     for n in (2, 0, 1):
-        await store.accept(a_request(scheduled_at=at(60 * n)), queue_limit=10)
+        await store.accept(a_request(scheduled_at=at(60 * n), origin=Origin.SCHEDULE), queue_limit=10)
     await store.accept(a_request(), queue_limit=10)
+    await store.accept(a_request(scheduled_at=at(90)), queue_limit=10)  # delayed, and no tick
     ticks = await store.ticks("uid-greet", since=at(60))
     assert [(tick.scheduled_at, tick.created_at) for tick in ticks] == [(at(60), clock.at), (at(120), clock.at)]
     assert len(await store.ticks("uid-greet", since=at(0), limit=1)) == 1

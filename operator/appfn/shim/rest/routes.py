@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import executions, functions, runtimes, variables
+from appfn.shim.rest import executions, functions, history, runtimes, usage, variables
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
@@ -19,6 +19,8 @@ ALL: tuple[Operations, ...] = (
     runtimes.operations,
     variables.operations,
     executions.operations,
+    history.operations,
+    usage.operations,
 )
 """Every operation there is, by resource."""
 BASE = "/v1"
