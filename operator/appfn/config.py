@@ -127,6 +127,12 @@ class ShimConfig:
     """Largest artifact accepted."""
     max_source_bytes: int = _env("MAX_SOURCE_BYTES", 30_000_000, low=1)
     """Largest uploaded source tarball (Appwrite's _APP_FUNCTIONS_SIZE_LIMIT)."""
+    rate_limit: int = _env("RATE_LIMIT", 60, low=0)
+    """Executions that a guest or user at one address may ask for in a minute, and GraphQL likewise; 0: any number."""
+    trusted_proxies: str = _env("TRUSTED_PROXIES", "")
+    """Networks, separated by commas, whose X-Forwarded-For is believed, such as that of an ingress: 10.0.0.0/8."""
+    oidc_trusted: str = _env("OIDC_TRUSTED", "")
+    """Origins of OIDC issuers, separated by commas, that may be plain http or at private addresses: https://dex.auth.svc."""
     auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)

@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self, TypeVar
 
@@ -24,6 +24,7 @@ from appfn.core.quantity import memory_mb
 from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.origins import Origins
 from appfn.shim.typed_cache import TypedCache
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
@@ -40,6 +41,7 @@ class Project:
 
     id: str
     namespace: str
+    origins: Origins = field(default=Origins(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,7 +349,8 @@ class Catalog:
             self._settle_owner(old.id)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
-            self._project_of[name] = Project(project_id, name)
+            origins = Origins.parse((metadata.get("annotations") or {}).get(names.ANNOTATION_ORIGINS, ""))
+            self._project_of[name] = Project(project_id, name, origins)
             self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
             self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
@@ -360,7 +363,7 @@ class Catalog:
         namespaces = self._projects[project_id]
         if namespaces:
             oldest = min(namespaces, key=lambda name: (namespaces[name], name))
-            self._owners[project_id] = Project(project_id, oldest)
+            self._owners[project_id] = self._project_of[oldest]
         else:
             self._owners.pop(project_id, None)
 

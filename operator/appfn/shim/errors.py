@@ -27,6 +27,7 @@ class Problem(Enum):
         "Rate limit for the current endpoint has been exceeded. Please try again after some time.",
     )
     ACCESS_FORBIDDEN = "general_access_forbidden", 401, "Access to this API is forbidden."
+    UNKNOWN_ORIGIN = "general_unknown_origin", 403, "The request originated from an unknown origin."
     NOT_IMPLEMENTED = "general_not_implemented", 405, "This method is not part of appfn."
     FIELD_MANAGED = "general_field_managed", 409, "Somebody else manages what you want to change."
     PAYLOAD_TOO_LARGE = "general_payload_too_large", 413, "The request's body is too large."

@@ -12,6 +12,7 @@ from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, Trans
 from appfn.shim import http
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.metrics import Metrics
+from appfn.shim.rate_limit import LIMITS
 from appfn.shim.requests import METHODS
 from appfn.shim.services import BODIES, DRAIN, METRICS
 from appfn.shim.siblings import from_sibling
@@ -49,6 +50,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
             response.headers["X-Content-Type-Options"] = "nosniff"
+            if (limits := request.get(LIMITS)) is not None:
+                response.headers.update(limits)
         return response
     finally:
         drain.leave(request.task)

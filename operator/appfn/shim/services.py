@@ -20,7 +20,9 @@ from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
 from appfn.shim.artifact_cache import ArtifactCache
 from appfn.shim.auth.authenticator import Authenticator
+from appfn.shim.auth.issuers import Issuers
 from appfn.shim.auth.users import Users
+from appfn.shim.auth.web_documents import WebDocuments
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
@@ -30,6 +32,7 @@ from appfn.shim.ledger import Ledger
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
+from appfn.shim.rate_limit import RateLimit
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.siblings import Siblings
 from appfn.shim.targets import Targets
@@ -58,6 +61,7 @@ CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
 BODIES = web.AppKey("bodies", BodyRoom)
 METRICS = web.AppKey("metrics", Metrics)
+RATE_LIMIT = web.AppKey("rate_limit", RateLimit)
 SIBLINGS = web.AppKey("siblings", Siblings)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
@@ -142,18 +146,30 @@ async def keys(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
+async def users(app: web.Application) -> AsyncIterator[None]:
+    """Know users by their tokens."""
+    around, config = app[SURROUNDINGS], app[CONFIG]
+    async with WebDocuments.open(config.oidc_trusted) as documents:
+        issuers = Issuers(
+            around.cluster, documents, cache_seconds=config.auth_cache_seconds, monotonic=around.monotonic
+        )
+        app[USERS] = Users(
+            issuers,
+            master_key=app[MASTER_KEY],
+            cache_seconds=config.auth_cache_seconds,
+            now=around.now,
+            monotonic=around.monotonic,
+        )
+        yield
+        await issuers.aclose()
+
+
 async def auth(app: web.Application) -> AsyncIterator[None]:
     """Know callers and variables."""
     surroundings, config = app[SURROUNDINGS], app[CONFIG]
-    app[USERS] = users = Users(
-        master_key=app[MASTER_KEY],
-        cache_seconds=config.auth_cache_seconds,
-        now=surroundings.now,
-        monotonic=surroundings.monotonic,
-    )
     authenticator = Authenticator(
         surroundings.cluster,
-        users=users,
+        users=app[USERS],
         cache_seconds=config.auth_cache_seconds,
         now=surroundings.now,
         monotonic=surroundings.monotonic,
@@ -235,4 +251,4 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-ALL = (siblings, store, artifacts, catalog, keys, auth, invoker, worker, housekeeping)
+ALL = (siblings, store, artifacts, catalog, keys, users, auth, invoker, worker, housekeeping)

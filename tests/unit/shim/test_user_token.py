@@ -4,15 +4,17 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appfn.kube.protocols import Reader
 from appfn.shim.auth import user_token
 from appfn.shim.auth.identity import UserClaims
+from appfn.shim.auth.issuers import Issuers
 from appfn.shim.auth.users import Users
 from appfn.shim.catalog import Project
 from appfn.shim.errors import AppwriteError, Problem
@@ -48,8 +50,19 @@ def without(name: str) -> dict[str, Any]:
     return {each: value for each, value in said().items() if each != name}
 
 
+class Nowhere:
+    async def get(self, *_: object) -> None:
+        return None
+
+
+def no_issuers() -> Issuers:
+    return Issuers(cast("Reader", Nowhere()), Nowhere(), cache_seconds=1, monotonic=lambda: 0.0)
+
+
 def users() -> Users:
-    return Users(master_key=MASTER, cache_seconds=30, now=lambda: datetime.now(UTC), monotonic=lambda: 0.0)
+    return Users(
+        no_issuers(), master_key=MASTER, cache_seconds=30, now=lambda: datetime.now(UTC), monotonic=lambda: 0.0
+    )
 
 
 def reason(text: str, project: Project = SHOP) -> str:
@@ -151,6 +164,7 @@ async def test_a_token_is_believed_no_longer_than_it_holds() -> None:
     clock = {"seconds": 0.0}
     start = datetime.now(UTC)
     desk = Users(
+        no_issuers(),
         master_key=MASTER,
         cache_seconds=3600,
         now=lambda: start + timedelta(seconds=clock["seconds"]),

@@ -24,7 +24,7 @@ LEEWAY_SECONDS = 10
 """How far clocks may be apart."""
 MAX_TOKEN = 8192
 _ALGORITHM = "HS256"
-_REFUSALS = (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+REFUSALS = (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 """What a hostile token makes of PyJWT: numbers beyond all bounds, JSON a thousand levels deep."""
 _WORDS = {
     jwt.ExpiredSignatureError: "Expired",
@@ -60,7 +60,7 @@ def verify(token: str, *, project: Project, key: bytes) -> tuple[UserClaims, flo
         if claims["projectId"] != project.id:
             raise jwt.InvalidAudienceError
         return _claims(claims), float(claims["exp"]) + LEEWAY_SECONDS
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise refusal(error) from None
 
 
@@ -75,7 +75,7 @@ def peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
             raise jwt.DecodeError("too long")
         header, claims, _ = token.split(".")
         return _part(header), _part(claims)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise refusal(error) from None
 
 

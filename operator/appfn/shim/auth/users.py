@@ -8,8 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 
-from appfn.shim.auth import user_token
+from appfn.shim.auth import oidc, user_token
 from appfn.shim.auth.identity import UserCaller, UserClaims
+from appfn.shim.auth.issuers import Issuers
 from appfn.shim.catalog import Project
 
 _CACHE_SIZE = 16_384
@@ -20,12 +21,14 @@ class Users:
 
     def __init__(
         self,
+        issuers: Issuers,
         *,
         master_key: bytes,
         cache_seconds: float,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
+        self._issuers = issuers
         self._master_key = master_key
         self._cache_seconds = cache_seconds
         self._now = now
@@ -43,6 +46,7 @@ class Users:
 
         Raises:
             AppwriteError: user_jwt_invalid.
+            TransientError: the API server or the issuer can't say.
         """
         address = project.namespace, hashlib.sha256(token.encode(errors="replace")).digest()
         known = self._known.get(address)
@@ -63,11 +67,14 @@ class Users:
         return caller
 
     async def _verified(self, token: str, project: Project) -> tuple[UserClaims, float] | None:
-        _, claims = user_token.peek(token)
-        if "iss" in claims:
+        header, claims = user_token.peek(token)
+        if "iss" not in claims:
+            key = user_token.signing_key(self._master_key, project)
+            return user_token.verify(token, project=project, key=key)
+        issuer = await self._issuers.find(project, claims["iss"])
+        if issuer is None:
             return None
-        key = user_token.signing_key(self._master_key, project)
-        return user_token.verify(token, project=project, key=key)
+        return oidc.verify(token, issuer=issuer, keys=await self._issuers.keys(issuer, header.get("kid")))
 
     def _remember(self, address: tuple[str, bytes], caller: UserCaller, *, seconds: float) -> None:
         self._known[address] = caller, self._monotonic() + seconds

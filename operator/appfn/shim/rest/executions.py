@@ -23,7 +23,7 @@ from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, Type, path
-from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, SURROUNDINGS
+from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
 _ID_BITS = 80
 _RETRY_SECONDS = 1.0
@@ -36,6 +36,7 @@ async def create(request: web.Request) -> web.Response:
     app = request.app
     _refuse_crowd(app)
     project, caller = await admit(request, EXECUTE)
+    app[RATE_LIMIT].count(request, project, caller)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
     format_ = format_of(request)
@@ -74,6 +75,7 @@ async def create(request: web.Request) -> web.Response:
 )
 async def run_create(context: Context) -> Answer:
     """Run a function."""
+    context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
     asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now())
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(context.caller, callee)
