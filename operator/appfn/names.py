@@ -149,14 +149,14 @@ def mirrored_execution(function: str, execution_id: str) -> str:
     return child_name(function, resource_name(execution_id))
 
 
-def variables_secret(function: str, uid: str) -> str:
-    """Name of the Secret with the variables that Appwrite's API gave a Function; another one for a later namesake."""
-    return child_name(function, "variables", uid[:_HASH])
-
-
 def replay(execution: str, token: str) -> str:
     """Name of the Execution that runs another one again; `token`: what the annotation of that one says."""
     return child_name(execution, "replay", hashlib.sha256(token.encode()).hexdigest()[:_HASH])
+
+
+def variables_secret(function: str, uid: str) -> str:
+    """Name of the Secret with the variables that Appwrite's API gave a Function; another one for a later namesake."""
+    return child_name(function, "variables", uid[:_HASH])
 
 
 def api_key_secret(key_id: str) -> str:
