@@ -35,7 +35,8 @@ ROLES: dict[str, set[Right]] = {
     | rights("authentication.k8s.io", ("tokenreviews",), ("create",))
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
     "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "patch", "delete"))
-    | rights("", ("configmaps", "secrets"), ("get",)),
+    | rights("", ("configmaps", "secrets"), ("get",))
+    | rights("appfn.dev", ("deployments",), ("create", "patch", "delete")),
     "Role/appfn-shim": rights("", ("secrets",), ("create", "get")) | rights("", ("pods",), ("list",)),
     "ClusterRole/appfn-view": rights("appfn.dev", OWN[:3], LOOK),
     "ClusterRole/appfn-edit": rights("appfn.dev", OWN[:3], ("create", "update", "patch", "delete", "deletecollection")),

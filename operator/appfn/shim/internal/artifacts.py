@@ -12,11 +12,10 @@ from appfn.shim.internal import access
 from appfn.shim.services import ARTIFACT_CACHE, ARTIFACTS, CATALOG, CONFIG
 from appfn.store.artifacts import (
     ArtifactAddressError,
-    ArtifactNotFoundError,
-    ArtifactTooLargeError,
     BuildOutput,
     DigestMismatchError,
 )
+from appfn.store.objects import ArtifactNotFoundError, ArtifactTooLargeError
 
 routes = web.RouteTableDef()
 
