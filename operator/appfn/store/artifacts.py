@@ -103,6 +103,15 @@ class ArtifactStore:
         """
         return await self.objects.open(_path(namespace, digest))
 
+    async def size(self, namespace: str, digest: str) -> int:
+        """Return the bytes of an artifact; raises as `open_artifact`."""
+        return (await self.objects.head(_path(namespace, digest))).size
+
+    async def open_range(self, namespace: str, digest: str, *, start: int, end: int) -> AsyncIterator[bytes]:
+        """Return the bytes of an artifact from `start` to before `end`; raises as `open_artifact`."""
+        _, pieces = await self.objects.open(_path(namespace, digest), start=start, end=end)
+        return pieces
+
     async def text(self, namespace: str, digest: str, *, most: int) -> str:
         """Return a text, of a long one the last `most` bytes.
 

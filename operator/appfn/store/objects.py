@@ -99,14 +99,15 @@ class Objects:
         with errors(path):
             return bytes(await obstore.get_range_async(self._store, path, start=start, end=end))
 
-    async def open(self, path: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Return size and content.
+    async def open(self, path: str, *, start: int = 0, end: int | None = None) -> tuple[int, AsyncIterator[bytes]]:
+        """Return size and content, or the content from `start` to before `end`.
 
         Raises:
             ArtifactNotFoundError: there is no such file.
         """
         with errors(path):
-            result = await obstore.get_async(self._store, path)
+            options: obstore.GetOptions = {"range": (start, end)} if end is not None else {}
+            result = await obstore.get_async(self._store, path, options=options)
         return result.meta["size"], _stream(result, path)
 
     async def head(self, path: str) -> StoredObject:
