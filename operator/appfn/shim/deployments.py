@@ -83,7 +83,7 @@ async def create(
     )
     manifest = api_deployment(function, new)
     try:
-        made = await cluster.create(DEPLOYMENT, manifest)
+        made = await cluster.create(DEPLOYMENT, manifest, manager=names.FIELD_MANAGER_API)
     except ConflictError as error:
         there = await cluster.get(DEPLOYMENT, Key(function.metadata.namespace, manifest["metadata"]["name"]))
         if there is None or there["spec"].get("id") != id_:

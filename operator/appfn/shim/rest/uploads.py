@@ -164,7 +164,7 @@ def _upload(context: Context, function: Function, form: Form, *, size: int) -> U
         function_uid=function.metadata.uid,
         size=size,
         entrypoint=_entrypoint(context, function, str(arguments.get("entrypoint", ""))),
-        commands=str(arguments.get("commands", "")),
+        commands=str(arguments.get("commands", "")) or function.spec.commands,
         activate=bool(arguments["activate"]),
         created_at=now,
     )
@@ -181,9 +181,9 @@ def _arguments(form: Form, context: Context) -> Json:
 def _entrypoint(context: Context, function: Function, given: str) -> str:
     if not given:
         runtime = context.app[CATALOG].runtime(function.spec.runtime)
-        if runtime is not None and not runtime.spec.entrypoint:
+        if not function.spec.entrypoint and runtime is not None and not runtime.spec.entrypoint:
             raise AppwriteError(Problem.ENTRYPOINT_MISSING)
-        return ""
+        return function.spec.entrypoint
     dots = {".", ".."}.intersection(given.split("/"))
     if dots or len(given) > _MAX_ENTRYPOINT or not _ENTRYPOINT.fullmatch(given):
         raise invalid_argument("entrypoint", "Value must be a path in the archive, such as src/index.js")
