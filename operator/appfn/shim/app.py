@@ -16,7 +16,7 @@ from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import errors, observe
 from appfn.shim.rate_limit import RateLimit
 from appfn.shim.rest import routes as rest
-from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, RATE_LIMIT, SURROUNDINGS, Surroundings
+from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, RATE_LIMIT, SPOOL_ROOM, SURROUNDINGS, Surroundings
 
 
 def create_app(surroundings: Surroundings) -> web.Application:
@@ -31,6 +31,7 @@ def create_app(surroundings: Surroundings) -> web.Application:
     app[CONFIG] = config
     app[DRAIN] = Drain(seconds=config.drain_seconds)
     app[BODIES] = BodyRoom(max(Part.of(config).share(config.max_bodies_bytes), config.max_payload_bytes))
+    app[SPOOL_ROOM] = BodyRoom(max(Part.of(config).share(config.max_spool_bytes), config.max_source_bytes))
     app[METRICS] = Metrics()
     app[RATE_LIMIT] = RateLimit(
         limit=config.rate_limit,

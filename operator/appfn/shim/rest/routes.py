@@ -9,7 +9,18 @@ from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import executions, functions, history, runtimes, usage, variables
+from appfn.shim.rest import (
+    deployment_actions,
+    deployments,
+    downloads,
+    executions,
+    functions,
+    history,
+    runtimes,
+    uploads,
+    usage,
+    variables,
+)
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
@@ -18,6 +29,10 @@ ALL: tuple[Operations, ...] = (
     functions.operations,
     runtimes.operations,
     variables.operations,
+    uploads.operations,
+    deployments.operations,
+    deployment_actions.operations,
+    downloads.operations,
     executions.operations,
     history.operations,
     usage.operations,
