@@ -24,6 +24,7 @@ from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.errors import InvalidSpecError
 from appfn.kube.protocols import Cache, Watcher, WatchEvent, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.events.subscriptions import Subscriptions
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
 _LAG_SECONDS = 2.0
@@ -126,6 +127,7 @@ class Catalog:
     """See the module. Made by `open`."""
 
     def __init__(self, *, system_namespace: str, part: Part) -> None:
+        self.subscriptions = Subscriptions()
         self._system = system_namespace
         self._part = part
         self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
@@ -344,6 +346,7 @@ class Catalog:
             self._unindex(key, before)
         if after is not None:
             self._by_id[key.namespace, after.appwrite_id].add(key)
+        self.subscriptions.changed(key, before, after)
         self._stale.add(key)
         self._on_change()
 

@@ -22,6 +22,8 @@ from appfn.shim.auth.authenticator import Authenticator
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
+from appfn.shim.events.delivery import Delivery
+from appfn.shim.events.webhook import Webhooks
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
 from appfn.shim.leftovers import Leftovers
@@ -65,6 +67,8 @@ RESOLVER = web.AppKey("resolver", VariableResolver)
 INVOKER: web.AppKey[Invoker] = web.AppKey("invoker")
 EXECUTOR = web.AppKey("executor", Executor)
 WORKER = web.AppKey("worker", Worker)
+WEBHOOKS = web.AppKey("webhooks", Webhooks)
+DELIVERY = web.AppKey("delivery", Delivery)
 
 
 def make_dispatcher(
@@ -197,6 +201,16 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def events(app: web.Application) -> AsyncIterator[None]:
+    """Execute functions by events."""
+    surroundings, seconds = app[SURROUNDINGS], app[CONFIG].auth_cache_seconds
+    webhooks = Webhooks(surroundings.cluster, cache_seconds=seconds, monotonic=surroundings.monotonic)
+    app[WEBHOOKS] = webhooks
+    app[DELIVERY] = Delivery(executor=app[EXECUTOR], subscriptions=app[CATALOG].subscriptions)
+    yield
+    await webhooks.aclose()
+
+
 async def housekeeping(app: web.Application) -> AsyncIterator[None]:
     """Delete what has to go; one process does it for all."""
     if not Part.of(app[CONFIG]).leads:
@@ -214,4 +228,4 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-ALL = (siblings, store, artifacts, catalog, auth, invoker, worker, housekeeping)
+ALL = (siblings, store, artifacts, catalog, auth, invoker, worker, events, housekeeping)
