@@ -31,6 +31,7 @@ _LAG_SECONDS = 2.0
 """How long the caches of two kinds may disagree before a caller is told so."""
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _logger = logging.getLogger(__name__)
+ResourceListener = Callable[[Function | Deployment | None, Function | Deployment | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class Catalog:
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._change = asyncio.Event()
         self._gone_listeners: list[Callable[[str], None]] = []
+        self._listeners: list[ResourceListener] = []
         self._functions: Mapping[Key, Function] = {}
         self._deployments: Mapping[Key, Deployment] = {}
         self._runtimes: Mapping[Key, Runtime] = {}
@@ -322,6 +324,14 @@ class Catalog:
         """Call `listener` (it must not block) with the uid of each function that is deleted from now on."""
         self._gone_listeners.append(listener)
 
+    def on_resource(self, listener: ResourceListener) -> None:
+        """Call `listener` (it must not block) with each Function and Deployment that changes, before and after."""
+        self._listeners.append(listener)
+
+    def _tell(self, before: Function | Deployment | None, after: Function | Deployment | None) -> None:
+        for listener in self._listeners:
+            listener(before, after)
+
     def _on_function_gone(self, uid: str) -> None:
         for listener in self._gone_listeners:
             listener(uid)
@@ -336,6 +346,7 @@ class Catalog:
         self._on_change()
 
     def _on_deployment(self, key: Key, before: Deployment | None, after: Deployment | None) -> None:
+        self._tell(before, after)
         for deployment in (before, after):
             if deployment is not None:
                 self._stale.add(Key(key.namespace, deployment.spec.function_ref.name))
@@ -347,6 +358,7 @@ class Catalog:
         if after is not None:
             self._by_id[key.namespace, after.appwrite_id].add(key)
         self.subscriptions.changed(key, before, after)
+        self._tell(before, after)
         self._stale.add(key)
         self._on_change()
 

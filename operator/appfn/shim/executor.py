@@ -19,7 +19,7 @@ from appfn.errors import InvalidSpecError
 from appfn.shim.catalog import Callee
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.metrics import Metrics
-from appfn.shim.ports import Invoker
+from appfn.shim.ports import Invoker, Listener
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.variables import VariableResolver
 from appfn.store.executions import ExecutionStore
@@ -40,6 +40,7 @@ class Executor:
     metrics: Metrics
     endings: "Endings"
     rollouts: Rollouts
+    listener: Listener
     queue_limit: int
     now: Callable[[], datetime]
 
@@ -70,6 +71,7 @@ class Executor:
         record, created = await self.store.accept(request, queue_limit=self.queue_limit)
         if created:
             self.metrics.accepted(request)
+            self.listener.execution_created(record)
         return record
 
     async def wait(self, record: ExecutionRecord, *, within: float) -> ExecutionRecord:
@@ -130,6 +132,7 @@ class Executor:
         )
         self.metrics.finished(request, outcome)
         await self.store.record(record)
+        self.listener.execution_created(record)
         return record
 
 

@@ -109,12 +109,19 @@ class EventMetrics:
             labels,
             registry=registry,
         )
+        self._lost = Counter(
+            "appfn_events_lost", "Events of functions that could not be stored.", ("namespace",), registry=registry
+        )
 
     def told(self, namespace: str, source: str, *, events: int, new: int, duplicates: int) -> None:
         """Count events that are safely stored: how many, and the executions that were new or there already."""
         self._received.labels(namespace, source).inc(events)
         self._matched.labels(namespace, source).inc(new)
         self._duplicates.labels(namespace, source).inc(duplicates)
+
+    def lost(self, namespace: str) -> None:
+        """Count an event of our own that could not be stored."""
+        self._lost.labels(namespace).inc()
 
 
 class _InvokerCollector(Collector):

@@ -23,6 +23,7 @@ from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
 from appfn.shim.events.delivery import Delivery
+from appfn.shim.events.own import OwnEvents
 from appfn.shim.events.webhook import Webhooks
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
@@ -178,6 +179,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         monotonic=surroundings.monotonic,
     )
     app[CATALOG].on_function_gone(rollouts.forget)
+    own = OwnEvents(catalog=app[CATALOG], metrics=app[METRICS])
     app[EXECUTOR] = executor = Executor(
         store=app[STORE],
         invoker=app[INVOKER],
@@ -185,6 +187,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         metrics=app[METRICS],
         endings=Endings(),
         rollouts=rollouts,
+        listener=own,
         queue_limit=config.queue_limit,
         now=surroundings.now,
     )
@@ -197,18 +200,17 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         now=surroundings.now,
         monotonic=surroundings.monotonic,
     )
-    async with made.running(remaining=lambda: app[DRAIN].remaining):
+    app[DELIVERY] = delivery = Delivery(executor=executor, subscriptions=app[CATALOG].subscriptions)
+    async with own.running(delivery), made.running(remaining=lambda: app[DRAIN].remaining):
         yield
 
 
-async def events(app: web.Application) -> AsyncIterator[None]:
-    """Execute functions by events."""
+async def webhooks(app: web.Application) -> AsyncIterator[None]:
+    """Know Appwrite's webhooks."""
     surroundings, seconds = app[SURROUNDINGS], app[CONFIG].auth_cache_seconds
-    webhooks = Webhooks(surroundings.cluster, cache_seconds=seconds, monotonic=surroundings.monotonic)
-    app[WEBHOOKS] = webhooks
-    app[DELIVERY] = Delivery(executor=app[EXECUTOR], subscriptions=app[CATALOG].subscriptions)
+    app[WEBHOOKS] = known = Webhooks(surroundings.cluster, cache_seconds=seconds, monotonic=surroundings.monotonic)
     yield
-    await webhooks.aclose()
+    await known.aclose()
 
 
 async def housekeeping(app: web.Application) -> AsyncIterator[None]:
@@ -228,4 +230,4 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-ALL = (siblings, store, artifacts, catalog, auth, invoker, worker, events, housekeeping)
+ALL = (siblings, store, artifacts, catalog, auth, invoker, worker, webhooks, housekeeping)

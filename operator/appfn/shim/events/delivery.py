@@ -71,6 +71,13 @@ class Delivery:
         return Told(function=function, execution_id=record.id, new=record.id == request.id)
 
 
+def counted(told: Sequence[Sequence[Told]]) -> dict[str, int]:
+    """Return what `EventMetrics.told` counts: events, and executions that are new or were there already."""
+    executions = [item for items in told for item in items if item.execution_id]
+    new = sum(item.new for item in executions)
+    return {"events": len(told), "new": new, "duplicates": len(executions) - new}
+
+
 def _portions(pairs: Sequence[tuple[Occurrence, Function]]) -> list[list[tuple[Occurrence, Function]]]:
     """Part what is to be told, so that the data of no part is large."""
     portions: list[list[tuple[Occurrence, Function]]] = []

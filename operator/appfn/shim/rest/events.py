@@ -9,9 +9,8 @@ from appfn.shim.auth.access import EVENTS_WRITE
 from appfn.shim.catalog import Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.events import incoming, webhook
-from appfn.shim.events.delivery import Told
+from appfn.shim.events.delivery import Told, counted
 from appfn.shim.events.occurrence import Occurrence
-from appfn.shim.metrics import Metrics
 from appfn.shim.rest.admission import admit, format_of, project_of
 from appfn.shim.rest.operation import Answer, Context, Operations
 from appfn.shim.services import DELIVERY, METRICS, WEBHOOKS
@@ -84,15 +83,9 @@ async def _told(app: web.Application, project: Project, occurrences: list[Occurr
         message = f"The events execute {count} functions, at most {MAX_EXECUTIONS} at once may be: send fewer events."
         raise AppwriteError(Problem.ARGUMENT_INVALID, message)
     told = await delivery.tell(matched)
-    _count(app[METRICS], project, source, told)
+    app[METRICS].events.told(project.namespace, source, **counted(told))
     receipts = [_receipt(occurrence, items) for occurrence, items in zip(occurrences, told, strict=True)]
     return Answer(content={"total": len(receipts), "events": receipts}, status=202)
-
-
-def _count(metrics: Metrics, project: Project, source: str, told: list[list[Told]]) -> None:
-    executions = [item for items in told for item in items if item.execution_id]
-    new = sum(item.new for item in executions)
-    metrics.events.told(project.namespace, source, events=len(told), new=new, duplicates=len(executions) - new)
 
 
 def _receipt(occurrence: Occurrence, told: list[Told]) -> Json:
