@@ -141,4 +141,4 @@ def api_key_secret(key_id: str) -> str:
 
 def webhook_secret(webhook_id: str) -> str:
     """Name of the Secret that holds what a webhook of Appwrite signs with."""
-    return child_name("appfn-webhook", resource_name(webhook_id))
+    return child_name("appfn-webhook", webhook_id)

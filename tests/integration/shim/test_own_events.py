@@ -105,6 +105,18 @@ async def test_an_execution_by_an_event_from_outside_is_told_of(client: Client) 
     ]
 
 
+async def test_a_function_is_not_told_of_itself(client: Client, shim: ShimServer, project: ProjectKit) -> None:
+    made = (await client.execute("audit")).body["$id"]
+    await project.ready("echo", events=["functions.*"], timeout=20)
+
+    told_to_echo = await expect(client, 1, "echo")
+    told_to_audit = await expect(client, 2)  # one it was called for
+
+    assert told_to_echo == [f"functions.audit.executions.{made}.create"]
+    assert told_to_audit == ["", "functions.echo.update"]
+    assert told(shim, client.project) == 2
+
+
 async def test_functions_that_listen_to_each_other_do_not_go_round_in_circles(
     client: Client, shim: ShimServer, invoker: FakeInvoker
 ) -> None:

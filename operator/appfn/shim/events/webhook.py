@@ -27,7 +27,8 @@ _PREFIX = "X-Appwrite-Webhook-"
 _MAX_NAMES = 64
 _CACHE_SIZE = 1024
 _LOOKUPS = 4
-_ID = re.compile(r"[A-Za-z0-9._-]{1,36}", re.ASCII)
+_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,34}[a-z0-9])?", re.ASCII)
+"""What a Secret can be named after; Appwrite makes hex digits unless told otherwise."""
 _REFUSAL = (
     "The webhook's signature is not right, or the project does not know the webhook: a Secret of the project has to "
     "hold its URL and its signature key as Appwrite shows them."
