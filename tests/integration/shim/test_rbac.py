@@ -80,6 +80,26 @@ async def test_its_own_rights_are_enough_in_a_project(
     assert len(invoker.key) == 32
 
 
+async def test_its_own_rights_are_enough_for_what_the_api_writes(
+    cluster: KubeCluster, confined: KubeCluster, project: ProjectKit, tmp_path: Path
+) -> None:
+    await apply(cluster, MANIFESTS / "project" / "rbac.yaml", namespace=project.namespace)
+    async with running_shim(confined, shim_config(tmp_path, SYSTEM), FakeInvoker()) as shim:
+        client = Client(shim, project.namespace, await project.key("functions.write", "functions.read"))
+        body = {"functionId": "cats", "name": "Cats", "runtime": project.runtime, "execute": []}
+        variable = {"key": "TOKEN", "value": "s3cr3t"}
+
+        statuses = [
+            (await client.call("POST", "/v1/functions", body)).status,
+            (await client.call("PUT", "/v1/functions/cats", body | {"name": "More cats"})).status,
+            (await client.call("POST", "/v1/functions/cats/variables", variable)).status,
+            (await client.call("POST", "/v1/functions/cats/variables", variable | {"key": "OTHER"})).status,
+            (await client.call("DELETE", "/v1/functions/cats")).status,
+        ]
+
+    assert statuses == [201, 200, 201, 201, 204]
+
+
 async def test_a_labelled_namespace_without_the_projects_manifests_is_told_what_lacks(
     confined: KubeCluster, project: ProjectKit, tmp_path: Path
 ) -> None:

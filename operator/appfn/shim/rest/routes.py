@@ -9,12 +9,18 @@ from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import events, executions
+from appfn.shim.rest import events, executions, functions, runtimes, variables
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
 
-ALL: tuple[Operations, ...] = (executions.operations, events.operations)
+ALL: tuple[Operations, ...] = (
+    functions.operations,
+    runtimes.operations,
+    variables.operations,
+    executions.operations,
+    events.operations,
+)
 """Every operation there is, by resource."""
 BASE = "/v1"
 _ITEM = re.compile(r"([A-Za-z]+)\[\d{0,4}\]", re.ASCII)
