@@ -125,6 +125,14 @@ class ShimConfig:
     """Largest artifact accepted."""
     max_source_bytes: int = _env("MAX_SOURCE_BYTES", 30_000_000, low=1)
     """Largest uploaded source tarball (Appwrite's _APP_FUNCTIONS_SIZE_LIMIT)."""
+    max_uploads: int = _env("MAX_UPLOADS", 20, low=1)
+    """Uploads in several parts that a project may have begun and not ended; beyond, 429."""
+    max_uploads_bytes: int = _env("MAX_UPLOADS_BYTES", 300_000_000, low=1)
+    """What these may come to when they are whole; beyond, 429."""
+    upload_hours: float = _env("UPLOAD_HOURS", 24.0, low=0)
+    """An upload to which nothing was added for so long is forgotten."""
+    max_spool_bytes: int = _env("MAX_SPOOL_BYTES", 1_073_741_824, low=1)
+    """Forms with files under way, together, on the disk below `cache_dir`; beyond, 429."""
     auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)

@@ -40,6 +40,10 @@ COMPONENT_SCHEDULE = "schedule"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On a Deployment: any new value builds a failed deployment again."""
+ANNOTATION_CANCEL = f"{GROUP}/cancel"
+"""On a Deployment, with any value: builds that have not ended are canceled."""
+ANNOTATION_ACTIVATED = f"{GROUP}/activated"
+"""On a Deployment: when it was made the active one by the API, instead of when it was created. RFC 3339."""
 ANNOTATION_BUILD_REPORT = f"{GROUP}/build-report"
 """On a build's pod: what its agent reported to the shim, ahead of its termination message."""
 ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
@@ -115,6 +119,11 @@ def resource_name(appwrite_id: str) -> str:
 def build_job(deployment: str, architecture: str, attempt: int) -> str:
     """Name of the Job of one build attempt (counted from 1)."""
     return child_name(deployment, "build", architecture, str(attempt))
+
+
+def api_deployment(function: str, deployment_id: str) -> str:
+    """Name of the Deployment that the API makes for a Function, by the Appwrite id it gave it."""
+    return child_name(function, resource_name(deployment_id))
 
 
 def cron_job(function: str) -> str:

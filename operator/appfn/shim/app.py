@@ -12,7 +12,7 @@ from appfn.shim.internal import pods as internal_pods
 from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import errors, observe
 from appfn.shim.rest import routes as rest
-from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, SURROUNDINGS, Surroundings
+from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, SPOOL_ROOM, SURROUNDINGS, Surroundings
 
 
 def create_app(surroundings: Surroundings) -> web.Application:
@@ -23,6 +23,7 @@ def create_app(surroundings: Surroundings) -> web.Application:
     app[CONFIG] = config
     app[DRAIN] = Drain(seconds=config.drain_seconds)
     app[BODIES] = BodyRoom(max(Part.of(config).share(config.max_bodies_bytes), config.max_payload_bytes))
+    app[SPOOL_ROOM] = BodyRoom(max(Part.of(config).share(config.max_spool_bytes), config.max_source_bytes))
     app[METRICS] = Metrics()
     app.cleanup_ctx.extend((*services.ALL, health.metrics_page))
     for module in (health, processes, internal_artifacts, internal_executions, internal_pods):

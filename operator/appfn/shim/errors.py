@@ -70,6 +70,7 @@ class Problem(Enum):
     INVALID_CONTENT_RANGE = "storage_invalid_content_range", 400, "The content range is invalid. Check Content-Range."
     INVALID_FILE_SIZE = "storage_invalid_file_size", 400, "The file size is either not valid or exceeds the maximum."
     INVALID_FILE = "storage_invalid_file", 403, "The uploaded file is invalid. Please check the file and try again."
+    INVALID_RANGE = "storage_invalid_range", 416, "The requested range is not satisfiable."
     RUNTIME_UNSUPPORTED = "function_runtime_unsupported", 404, "The requested runtime is not supported."
     SYNCHRONOUS_TIMEOUT = "function_synchronous_timeout", 408, "Synchronous function execution timed out."
     DEPLOYMENT_NOT_FOUND = "deployment_not_found", 404, "Deployment with the requested ID could not be found."

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -21,6 +22,23 @@ BODY_SECONDS = 30.0
 def reply(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a JSON response."""
     return web.Response(body=_dumps(content), status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
+
+
+async def stream(
+    request: web.Request, content: AsyncIterator[bytes], *, headers: Mapping[str, str], status: int = 200
+) -> web.StreamResponse:
+    """Send content as it comes; the connection is cut where it does not come whole."""
+    response = web.StreamResponse(status=status, headers=headers)
+    await response.prepare(request)
+    try:
+        async for piece in content:
+            await response.write(piece)
+        await response.write_eof()
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()  # an error's body would be taken for the rest of the content
+        raise
+    return response
 
 
 def failure(error: AppwriteError) -> web.Response:

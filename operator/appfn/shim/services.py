@@ -37,6 +37,7 @@ from appfn.shim.variables import VariableResolver
 from appfn.shim.worker import Worker
 from appfn.store.artifacts import ArtifactStore
 from appfn.store.executions import ExecutionStore
+from appfn.store.uploads import UploadStore
 
 _BOOT_BYTES = 4
 
@@ -57,10 +58,13 @@ SURROUNDINGS = web.AppKey("surroundings", Surroundings)
 CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
 BODIES = web.AppKey("bodies", BodyRoom)
+SPOOL_ROOM = web.AppKey("spool_room", BodyRoom)
+"""Bytes of forms with files that are under way, on the disk."""
 METRICS = web.AppKey("metrics", Metrics)
 SIBLINGS = web.AppKey("siblings", Siblings)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
+UPLOADS = web.AppKey("uploads", UploadStore)
 ARTIFACT_CACHE = web.AppKey("artifact_cache", ArtifactCache)
 CATALOG = web.AppKey("catalog", Catalog)
 AUTH = web.AppKey("auth", Authenticator)
@@ -119,7 +123,7 @@ async def artifacts(app: web.Application) -> AsyncIterator[None]:
     """Open the artifact store."""
     config = app[CONFIG]
     async with ArtifactStore.open(config.artifacts_url, spool=Path(config.cache_dir)) as opened:
-        app[ARTIFACTS], app[ARTIFACT_CACHE] = opened, ArtifactCache(opened)
+        app[ARTIFACTS], app[ARTIFACT_CACHE], app[UPLOADS] = opened, ArtifactCache(opened), UploadStore(opened)
         yield
 
 
@@ -223,7 +227,9 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         store=app[STORE],
         catalog=app[CATALOG],
         leftovers=Leftovers(cluster=surroundings.cluster, store=app[STORE], artifacts=app[ARTIFACTS], now=now),
+        uploads=app[UPLOADS],
         retention=timedelta(days=app[CONFIG].retention_days),
+        upload_age=timedelta(hours=app[CONFIG].upload_hours),
         now=now,
     )
     async with keeper.running():

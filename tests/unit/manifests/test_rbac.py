@@ -35,7 +35,7 @@ ROLES: dict[str, set[Right]] = {
     | rights("authentication.k8s.io", ("tokenreviews",), ("create",))
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
     "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "patch", "delete"))
-    | rights("appfn.dev", ("functions",), ("create", "patch", "delete"))
+    | rights("appfn.dev", ("functions", "deployments"), ("create", "patch", "delete"))
     | rights("", ("configmaps",), ("get",))
     | rights("", ("secrets",), ("get", "create", "patch")),
     "Role/appfn-shim": rights("", ("secrets",), ("create", "get")) | rights("", ("pods",), ("list",)),

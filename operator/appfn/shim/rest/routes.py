@@ -9,7 +9,17 @@ from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import events, executions, functions, runtimes, variables
+from appfn.shim.rest import (
+    deployment_actions,
+    deployments,
+    downloads,
+    events,
+    executions,
+    functions,
+    runtimes,
+    uploads,
+    variables,
+)
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
@@ -18,6 +28,10 @@ ALL: tuple[Operations, ...] = (
     functions.operations,
     runtimes.operations,
     variables.operations,
+    uploads.operations,
+    deployments.operations,
+    deployment_actions.operations,
+    downloads.operations,
     executions.operations,
     events.operations,
 )
