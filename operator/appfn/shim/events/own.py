@@ -103,7 +103,7 @@ class OwnEvents:
         """Return the event, the function it is about, and what is told of it."""
         if isinstance(resource, Function):
             event = Event(((FUNCTIONS, resource.appwrite_id),), action)
-            return event, resource.metadata, payloads.function(resource)
+            return event, resource.metadata, payloads.function(resource, self._catalog)
         name = resource.spec.function_ref.name
         owner = self._catalog.named(resource.metadata.namespace, name)
         id_ = owner.appwrite_id if owner else name

@@ -1,14 +1,15 @@
-"""What is told of a function, a deployment or an execution: Appwrite's models of the current format, pure."""
+"""What is told of a function, a deployment or an execution: the API's models of the current format."""
 
 from dataclasses import replace
-from datetime import datetime
 
 from appfn.api.base import Json
-from appfn.api.deployment import BuildPhase, Deployment
+from appfn.api.deployment import Deployment
 from appfn.api.function import Function
 from appfn.core.records import ExecutionRecord
-from appfn.shim import models
+from appfn.shim import models, models_deployments
+from appfn.shim.catalog import Catalog
 from appfn.shim.formats import Format
+from appfn.shim.rest import function_models
 
 MAX_OUTPUT = 65_536
 """Characters of response, stdout and stderr of an execution; the API has them whole."""
@@ -24,34 +25,14 @@ def execution(record: ExecutionRecord, *, function: Function, deployment_id: str
     )
 
 
-def function(item: Function) -> Json:
-    """Return what is told of a function."""
-    spec, meta = item.spec, item.metadata
-    return {
-        "$id": item.appwrite_id,
-        "$createdAt": _date(meta.creation_timestamp),
-        "execute": spec.execute,
-        "name": item.display_name,
-        "enabled": spec.enabled,
-        "runtime": spec.runtime,
-        "events": spec.events,
-        "schedule": spec.schedule,
-        "timeout": spec.timeout,
-    }
+def function(item: Function, catalog: Catalog) -> Json:
+    """Return what is told of a function: all but its variables, which are no business of other functions."""
+    deployments = catalog.deployments(item)
+    active = next((each for each in deployments if each.metadata.name == item.status.active_deployment), None)
+    whole = function_models.function(item, active=active, latest=deployments[-1] if deployments else None)
+    return function_models.shown(whole, (), Format.V1_7)
 
 
 def deployment(item: Deployment, *, function_id: str) -> Json:
-    """Return what is told of a deployment."""
-    return {
-        "$id": item.appwrite_id,
-        "$createdAt": _date(item.metadata.creation_timestamp),
-        "resourceId": function_id,
-        "resourceType": "functions",
-        "entrypoint": item.spec.entrypoint,
-        "activate": item.spec.activate,
-        "status": (item.status.phase or BuildPhase.PROCESSING).value,
-    }
-
-
-def _date(moment: datetime | None) -> str:
-    return models.timestamp(moment) if moment else ""
+    """Return what is told of a deployment, with the last lines of its builds' logs."""
+    return models_deployments.model(models_deployments.view(item, function_id=function_id), Format.V1_7)

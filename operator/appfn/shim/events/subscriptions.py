@@ -47,7 +47,7 @@ class Subscriptions:
 
     def curious(self, namespace: str) -> bool:
         """Tell whether any function of a namespace subscribes to what happens to functions; asked for each call."""
-        return self._curious[namespace] > 0
+        return self._curious.get(namespace, 0) > 0
 
 
 def _is_curious(function: Function) -> bool:
