@@ -1,20 +1,26 @@
 """Deployments over the API: what a kubectl user made is there, and the other way round."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from appfn.api.base import Json
-from appfn.api.kinds import DEPLOYMENT, Key
+from appfn.api.deployment import Deployment
+from appfn.api.function import Function
+from appfn.api.kinds import DEPLOYMENT, FUNCTION, Key
+from appfn.core.activation import choose
 from appfn.shim import own_writes
 from appfn.shim.services import ARTIFACTS, CATALOG
+from support.polling import eventually
 from support.project import ProjectKit
 from support.shim_client import Client
-from support.shim_server import ShimServer
+from support.shim_server import Reply, ShimServer
 from support.uploading import Uploader, tarball
 
 BASE = "/v1/functions/hello/deployments"
@@ -107,7 +113,7 @@ async def test_a_list_is_filtered_ordered_and_paged(client: Client, project: Pro
     last = {"method": "orderDesc", "attribute": "entrypoint"}, {"method": "limit", "values": [1]}
     assert await listed(client, *last) == [second]
     assert await listed(client, query=f"&search={first}") == [first]
-    assert await listed(client, {"method": "cursorAfter", "values": [first]}) == [second]
+    assert (await listed(client, {"method": "cursorAfter", "values": [first]}))[0] == second
     assert (await old(client).call("GET", f'{BASE}?queries[0]=equal("size",+[{len(CODE)}])')).body["total"] == 2
     unknown = quote(json.dumps(filtered("equal", "secret", 1)))
     assert (await client.call("GET", f"{BASE}?queries[0]={unknown}")).error == (400, "general_query_invalid")
@@ -214,3 +220,208 @@ async def test_what_is_not_stored_is_not_downloaded(client: Client) -> None:
     assert (await client.call("GET", f"{BASE}/{id_}/download?type=output")).error == (404, "deployment_not_found")
     assert (await client.call("GET", f"{BASE}/hello-v1/download")).error == (404, "deployment_not_found")
     assert (await client.call("GET", f"{BASE}/{id_}/download?type=secrets")).error == (400, "general_argument_invalid")
+
+
+# ---------------------------------------------------------------- activation
+
+
+async def activated(project: ProjectKit, name: str) -> None:
+    """Do what the operator does once a Deployment of `hello` is the one to be active: say so in the Function."""
+    status = {"activeDeployment": name}
+    body = {"apiVersion": "appfn.dev/v1alpha1", "kind": "Function", "status": status}
+    await project.cluster.apply_status(
+        FUNCTION, {**body, "metadata": {"name": "hello", "namespace": project.namespace}}, manager="tests"
+    )
+
+
+async def chosen(project: ProjectKit) -> str | None:
+    """Return what the operator would make the active one."""
+    function = await project.cluster.get(FUNCTION, Key(project.namespace, "hello"))
+    found = await project.cluster.list(DEPLOYMENT, namespace=project.namespace)
+    return choose(Function.parse(function or {}), [Deployment.parse(body) for body in found]).active
+
+
+async def follow(project: ProjectKit, stop: asyncio.Event) -> None:
+    """Be the operator until it is enough."""
+    while not stop.is_set():
+        if (name := await chosen(project)) is not None:
+            await activated(project, name)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.05)
+
+
+@pytest.fixture
+async def operator(project: ProjectKit) -> AsyncIterator[None]:
+    """An operator that activates."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(follow(project, stop))
+    yield
+    stop.set()
+    await task
+
+
+@pytest.mark.usefixtures("operator")
+async def test_an_earlier_deployment_is_activated_and_a_later_upload_takes_over(
+    client: Client, project: ProjectKit, shim: ShimServer
+) -> None:
+    first, second = await uploaded(client), await uploaded(client)
+    for id_ in (first, second):
+        await built(project, shim, id_)
+
+    back = await client.call("PATCH", "/v1/functions/hello/deployment", {"deploymentId": first})
+    assert (back.status, back.body["$id"], back.body["deploymentId"]) == (200, "hello", first)
+    assert await chosen(project) == (await resource(project, first))["metadata"]["name"]
+
+    third = await uploaded(client)
+    assert await chosen(project) == (await resource(project, first))["metadata"]["name"]
+    await built(project, shim, third)
+    assert await chosen(project) == (await resource(project, third))["metadata"]["name"]
+
+
+@pytest.mark.usefixtures("operator")
+async def test_one_that_did_not_ask_for_it_is_activated_by_the_old_route(
+    client: Client, project: ProjectKit, shim: ShimServer
+) -> None:
+    quiet = await uploaded(client, activate="false")
+    await built(project, shim, quiet)
+    assert await chosen(project) != (await resource(project, quiet))["metadata"]["name"]
+
+    reply = await old(client).call("PATCH", f"{BASE}/{quiet}", {})
+
+    assert (reply.status, reply.body["deployment"]) == (200, quiet)
+
+
+async def test_what_is_not_ready_is_not_activated(client: Client, project: ProjectKit, shim: ShimServer) -> None:
+    id_ = await uploaded(client)
+    for phase in (None, "building", "failed", "canceled"):
+        if phase is not None:
+            await built(project, shim, id_, phase)
+        reply = await client.call("PATCH", "/v1/functions/hello/deployment", {"deploymentId": id_})
+        assert reply.error == (400, "build_not_ready")
+    missing = await client.call("PATCH", "/v1/functions/hello/deployment", {"deploymentId": "nobody"})
+    assert missing.error == (404, "deployment_not_found")
+    assert (await client.call("PATCH", "/v1/functions/hello/deployment", {})).error == (400, "general_argument_invalid")
+
+
+@pytest.mark.usefixtures("operator")
+async def test_a_pin_of_gitops_is_not_overruled_unless_it_lets_the_api_win(
+    client: Client, project: ProjectKit, shim: ShimServer
+) -> None:
+    id_ = await uploaded(client)
+    for each in (id_, "hello-v1"):
+        await built(project, shim, each)
+    manifest = {
+        "apiVersion": "appfn.dev/v1alpha1",
+        "kind": "Function",
+        "metadata": {"name": "hello", "namespace": project.namespace},
+        "spec": {"runtime": project.runtime, "deployment": "hello-v1"},
+    }
+    await own_writes.seen(shim.app[CATALOG], FUNCTION, await project.cluster.apply(FUNCTION, manifest, manager="flux"))
+
+    refused = await client.call("PATCH", "/v1/functions/hello/deployment", {"deploymentId": id_})
+    assert refused.error == (409, "general_field_managed")
+    assert "flux" in refused.body["message"]
+    assert "appfn.dev/activated" not in (await resource(project, "hello-v1"))["metadata"].get("annotations", {})
+    assert await chosen(project) == "hello-v1"
+
+    allow = {"metadata": {"annotations": {"appfn.dev/api-writes": "force"}}}
+    await project.cluster.merge_patch(FUNCTION, Key(project.namespace, "hello"), allow, manager="flux")
+    reply = await client.call("PATCH", "/v1/functions/hello/deployment", {"deploymentId": id_})
+    assert (reply.status, reply.body["deploymentId"]) == (200, id_)
+
+
+# ---------------------------------------------------------------- builds again, and cancels
+
+
+async def test_a_duplicate_is_the_same_code_with_what_the_function_says_now(
+    client: Client, project: ProjectKit
+) -> None:
+    original = await uploaded(client, entrypoint="old.py")
+    change = {"spec": {"commands": "make", "entrypoint": "new.py"}}
+    await project.cluster.merge_patch(FUNCTION, Key(project.namespace, "hello"), change, manager="tests")
+
+    async def made() -> Reply | None:
+        reply = await client.call("POST", f"{BASE}/duplicate", {"deploymentId": original, "buildId": ""})
+        return reply if reply.body["entrypoint"] == "new.py" else None
+
+    reply = await eventually(made)
+
+    assert reply.status == 202
+    assert (reply.body["status"], reply.body["sourceSize"]) == ("waiting", len(CODE))
+    before, after = await resource(project, original), await resource(project, reply.body["$id"])
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+    assert after["spec"]["source"] == before["spec"]["source"]
+    assert after["spec"]["commands"] == "make"
+
+
+@pytest.mark.parametrize("path", ["{}/build", "{}/builds/whatever"])
+async def test_the_old_paths_of_1_4_make_a_duplicate_too(client: Client, project: ProjectKit, path: str) -> None:
+    original = await uploaded(client)
+
+    reply = await old(client, "1.4.0").call("POST", f"{BASE}/{path.format(original)}")
+
+    assert reply.status == 202
+    assert reply.body["$id"] != original
+    assert (await resource(project, reply.body["$id"]))["spec"]["functionRef"] == {"name": "hello"}
+
+
+@pytest.mark.parametrize("response_format", ["0.13.0", "1.0.0"])
+async def test_before_1_4_a_failed_build_is_tried_again(
+    client: Client, project: ProjectKit, shim: ShimServer, response_format: str
+) -> None:
+    sdk, id_ = old(client, response_format), await uploaded(client)
+    early = await sdk.call("POST", f"{BASE}/{id_}/builds/{id_}", {})
+    assert (early.error, early.body["message"]) == ((400, "build_in_progress"), "Build not failed")
+    await built(project, shim, id_, "failed")
+    assert (await sdk.call("POST", f"{BASE}/{id_}/builds/other", {})).error == (404, "build_not_found")
+
+    reply = await sdk.call("POST", f"{BASE}/{id_}/builds/{id_}", {})
+
+    assert reply.status == 204
+    assert (await resource(project, id_))["metadata"]["annotations"]["appfn.dev/retry"]
+    assert len(await project.cluster.list(DEPLOYMENT, namespace=project.namespace)) == 2
+
+
+@pytest.mark.parametrize("path", ["status", "build"])
+async def test_a_build_is_canceled(client: Client, project: ProjectKit, shim: ShimServer, path: str) -> None:
+    id_ = await uploaded(client)
+    await built(project, shim, id_, "building")
+
+    reply = await client.call("PATCH", f"{BASE}/{id_}/{path}", {})
+    again = await client.call("PATCH", f"{BASE}/{id_}/{path}", {})
+
+    assert (reply.status, reply.body["status"]) == (again.status, again.body["status"]) == (200, "canceled")
+    assert "appfn.dev/cancel" in (await resource(project, id_))["metadata"]["annotations"]
+    assert (await client.call("GET", f"{BASE}/{id_}")).body["status"] == "canceled"
+
+
+@pytest.mark.parametrize("phase", ["ready", "failed"])
+async def test_a_build_that_has_ended_is_not_canceled(
+    client: Client, project: ProjectKit, shim: ShimServer, phase: str
+) -> None:
+    id_ = await uploaded(client)
+    await built(project, shim, id_, phase)
+
+    assert (await client.call("PATCH", f"{BASE}/{id_}/status", {})).error == (400, "build_already_completed")
+
+
+async def test_the_functions_own_entrypoint_and_commands_are_used_where_an_upload_names_none(
+    client: Client, project: ProjectKit, shim: ShimServer
+) -> None:
+    await project.function("words", entrypoint="src/words.py", commands="make words")
+    await shim_knows(client, "words")
+
+    reply = await Uploader(client, "words").whole(CODE)
+    other = await Uploader(client, "words").whole(CODE, entrypoint="other.py", commands="true")
+
+    spec = (await resource(project, reply.body["$id"]))["spec"]
+    assert (spec["entrypoint"], spec["commands"]) == ("src/words.py", "make words")
+    spec = (await resource(project, other.body["$id"]))["spec"]
+    assert (spec["entrypoint"], spec["commands"]) == ("other.py", "true")
+
+
+async def shim_knows(client: Client, function: str) -> None:
+    async def probe() -> bool:
+        return (await client.call("GET", f"/v1/functions/{function}")).status == 200
+
+    await eventually(probe)
