@@ -36,7 +36,7 @@ operations = Operations()
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
     app = request.app
-    _refuse_crowd(app)
+    refuse_crowd(app)
     project, caller = await admit(request, EXECUTE)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
@@ -46,14 +46,14 @@ async def create(request: web.Request) -> web.Response:
         _refuse_unread(request, project, caller)
     asked = requests.parse(await http.read_json(request), format_)
     callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
-    _permit(caller, callee)
+    permit(caller, callee)
     if key is None and not asked.asynchronous:
-        _refuse_overload(app, callee)
-    record = await _execute(app, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
+        refuse_overload(app, callee)
+    record = await execute(app, callee, requested(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
     context = Context(
         app=app, request=request, project=project, caller=caller, format=format_, arguments=dict(request.match_info)
     )
-    return http.reply(_model(context, record), status=_accepted(asked, format_), headers=_timing(record))
+    return http.reply(_model(context, record), status=accepted(asked, format_), headers=timing(record))
 
 
 @operations.add(
@@ -78,12 +78,12 @@ async def run_create(context: Context) -> Answer:
     """Run a function."""
     asked = requests.parse(context.arguments, context.format)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
-    _permit(context.caller, callee)
+    permit(context.caller, callee)
     if not asked.asynchronous:
-        _refuse_overload(context.app, callee)
-    wanted = _request(callee, context.caller, asked, key=None)
-    record = await _execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
-    return Answer(content=_model(context, record), status=_accepted(asked, context.format))
+        refuse_overload(context.app, callee)
+    wanted = requested(callee, context.caller, asked, key=None)
+    record = await execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
+    return Answer(content=_model(context, record), status=accepted(asked, context.format))
 
 
 @operations.add(
@@ -100,7 +100,7 @@ async def get(context: Context) -> Answer:
     record = await _found(context.app, context.project.namespace, id_) if requests.is_id(id_) else None
     if record is None or record.request.function_uid != function.metadata.uid:
         raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
-    return Answer(content=_model(context, record), headers=_timing(record))
+    return Answer(content=_model(context, record), headers=timing(record))
 
 
 @operations.add(
@@ -141,7 +141,7 @@ async def _found(app: web.Application, namespace: str, id_: str) -> ExecutionRec
     return record
 
 
-def _refuse_crowd(app: web.Application) -> None:
+def refuse_crowd(app: web.Application) -> None:
     """Raise QueueFullError where so many requests are under way that memory would not be bounded."""
     if app[DRAIN].working > app[SIBLINGS].part.share(app[CONFIG].max_requests):
         raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
@@ -154,11 +154,11 @@ def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> No
         return
     callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
     if callee is not None:
-        _permit(caller, callee)
-        _refuse_overload(request.app, callee)
+        permit(caller, callee)
+        refuse_overload(request.app, callee)
 
 
-def _refuse_overload(app: web.Application, callee: Callee) -> None:
+def refuse_overload(app: web.Application, callee: Callee) -> None:
     """Raise QueueFullError where the call would find its function's queue full."""
     uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
     seconds = app[INVOKER].overloaded(uid, deployment_uid)
@@ -166,7 +166,7 @@ def _refuse_overload(app: web.Application, callee: Callee) -> None:
         raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
 
 
-def _permit(caller: Caller, callee: Callee) -> None:
+def permit(caller: Caller, callee: Callee) -> None:
     """Raise user_unauthorized unless `execute` names a role of the caller; keys and workloads need none."""
     execute = callee.function.spec.execute
     if caller.privileged or caller.roles.intersection(execute):
@@ -178,13 +178,19 @@ def _permit(caller: Caller, callee: Callee) -> None:
     raise AppwriteError(Problem.USER_UNAUTHORIZED, message)
 
 
-async def _execute(
+async def execute(
     app: web.Application,
     callee: Callee,
     wanted: ExecutionRequest,
     *,
     asynchronous: bool,
 ) -> ExecutionRecord:
+    """Run a function, or only accept that it is to be run; return the execution as it stands then.
+
+    Raises:
+        IdempotencyError, QueueFullError, TransientError: nothing was accepted.
+        AppwriteError: function_synchronous_timeout.
+    """
     executor = app[EXECUTOR]
     if not asynchronous and wanted.idempotency_key is None:
         return await executor.run(callee, wanted)
@@ -194,7 +200,8 @@ async def _execute(
     return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
 
 
-def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+def requested(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+    """Return the execution that a caller asks for."""
     function = callee.function
     scoped = f"{caller.subject}:{function.metadata.uid}:{key}" if key else None  # nobody finds another caller's result
     return ExecutionRequest(
@@ -214,11 +221,13 @@ def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -
     )
 
 
-def _accepted(asked: Asked, format_: Format) -> int:
+def accepted(asked: Asked, format_: Format) -> int:
+    """Return the HTTP status of an execution that was created."""
     return 202 if asked.asynchronous and format_ > Format.V0 else 201
 
 
-def _timing(record: ExecutionRecord) -> dict[str, str]:
+def timing(record: ExecutionRecord) -> dict[str, str]:
+    """Return the header that says where the time went."""
     return {"Server-Timing": models.server_timing(record.outcome)} if record.outcome is not None else {}
 
 
