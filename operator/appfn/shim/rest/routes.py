@@ -13,6 +13,7 @@ from appfn.shim.rest import (
     deployment_actions,
     deployments,
     downloads,
+    events,
     executions,
     functions,
     history,
@@ -36,6 +37,7 @@ ALL: tuple[Operations, ...] = (
     executions.operations,
     history.operations,
     usage.operations,
+    events.operations,
 )
 """Every operation there is, by resource."""
 BASE = "/v1"
