@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import executions
+from appfn.shim.rest import executions, openapi
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
@@ -34,7 +36,18 @@ def routes() -> list[web.RouteDef]:
         for operation in operations()
         for method, path in ((operation.method, operation.path), *operation.aliases)
     ]
+    found.append(web.get(f"{BASE}/openapi.json", _openapi))
     return sorted(found, key=lambda route: [part.startswith("{") for part in route.path.split("/")])
+
+
+async def _openapi(_request: web.Request) -> web.Response:
+    return web.Response(body=_document(), headers={"Content-Type": http.CONTENT_TYPE})
+
+
+@cache
+def _document() -> bytes:
+    """Return the OpenAPI document: it is the same as long as the process lives."""
+    return orjson.dumps(openapi.document(operations()))
 
 
 def _handler(operation: Operation) -> Handler:
