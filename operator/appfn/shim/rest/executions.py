@@ -12,7 +12,7 @@ from appfn.api.base import Json
 from appfn.api.execution import Trigger
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
 from appfn.errors import QueueFullError
-from appfn.shim import handover, http, models, processes, queries, requests
+from appfn.shim import execution_queries, handover, http, models, processes, queries, requests
 from appfn.shim.auth.access import EXECUTE, EXECUTION_GET, EXECUTION_LIST
 from appfn.shim.auth.identity import Caller
 from appfn.shim.bodies import SMALL
@@ -119,12 +119,12 @@ async def list_(context: Context) -> Answer:
         ExecutionQuery(
             namespace=context.project.namespace,
             function_uid=function.metadata.uid,
-            filters=query.filters,
+            filters=execution_queries.filters(query),
             limit=query.limit,
             offset=query.offset,
             after=query.cursor_after or None,
             before=query.cursor_before or None,
-            descending=query.descending,
+            descending=execution_queries.descending(query),
             output_limit=_LISTED_OUTPUT,
         ),
     )
