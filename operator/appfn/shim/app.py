@@ -6,6 +6,7 @@ from appfn.core.shares import Part
 from appfn.shim import health, processes, services
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.drain import Drain
+from appfn.shim.graphql import route as graphql
 from appfn.shim.internal import artifacts as internal_artifacts
 from appfn.shim.internal import executions as internal_executions
 from appfn.shim.internal import pods as internal_pods
@@ -28,4 +29,5 @@ def create_app(surroundings: Surroundings) -> web.Application:
     for module in (health, processes, internal_artifacts, internal_executions, internal_pods):
         app.add_routes(module.routes)
     app.add_routes(rest.routes())
+    graphql.add_to(app, rest.operations())
     return app

@@ -43,15 +43,20 @@ async def read_json(request: web.Request) -> Json:
         AppwriteError: general_argument_invalid, general_payload_too_large.
         QueueFullError: other requests' bodies leave no room for it.
     """
-    try:
-        content = _loads(await read_body(request) or b"null")
-    except (ValueError, RecursionError) as error:
-        raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
+    content = await read_value(request)
     if content is None or content == []:  # PHP's way to write an empty object
         return {}
     if not isinstance(content, dict):
         raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body must be a JSON object.")
     return content
+
+
+async def read_value(request: web.Request) -> Any:
+    """Return the JSON value that is the request's body, None for none; raises as `read_json`."""
+    try:
+        return _loads(await read_body(request) or b"null")
+    except (ValueError, RecursionError) as error:
+        raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
 
 
 def _loads(body: bytes) -> Any:

@@ -95,13 +95,11 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every error into an answer of Appwrite's form; give back the room that the request's body took."""
     try:
         return await handler(request)
-    except AppwriteError as error:
-        return http.failure(error)
     except web.HTTPException as error:
         return http.failure(_of_http(error))
     except Exception as error:
-        answer = _of_ours(error)
-        if answer.problem.status == _SERVER_ERROR:
+        answer = as_appwrite(error)
+        if answer is not error and answer.problem.status == _SERVER_ERROR:
             _logger.exception("request failed", extra={"request_id": request.get(REQUEST_ID)})
         return http.failure(answer)
     finally:
@@ -119,8 +117,11 @@ def _of_http(error: web.HTTPException) -> AppwriteError:
             return AppwriteError(Problem.ARGUMENT_INVALID, error.reason)
 
 
-def _of_ours(error: Exception) -> AppwriteError:
+def as_appwrite(error: Exception) -> AppwriteError:
+    """Return what clients are told of an error, whatever it is."""
     match error:
+        case AppwriteError():
+            return error
         case QueueFullError():
             message = f"{Problem.RATE_LIMIT_EXCEEDED.message} {error}"
             return AppwriteError(Problem.RATE_LIMIT_EXCEEDED, message, retry_after=_whole(error.retry_after))

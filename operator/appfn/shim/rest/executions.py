@@ -20,8 +20,9 @@ from appfn.shim.catalog import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
+from appfn.shim.rest import listing
 from appfn.shim.rest.admission import admit, format_of
-from appfn.shim.rest.operation import Answer, Context, In, Operations, Parameter, Type, path
+from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, Type, path
 from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
 from appfn.store.model import ExecutionQuery
 
@@ -107,12 +108,12 @@ async def get(context: Context) -> Answer:
     "functions.listExecutions",
     "GET /functions/{functionId}/executions",
     access=EXECUTION_LIST,
-    parameters=(path("functionId"), Parameter(name="queries", where=In.QUERY, type=Type.STRINGS)),
+    parameters=(path("functionId"), *listing.PARAMETERS),
     returns="executionList",
 )
 async def list_(context: Context) -> Answer:
     """Return a page of a function's executions."""
-    query = queries.parse(context.request.query.items())
+    query = queries.asked(context.arguments)
     function = context.app[CATALOG].function(context.project, context.text("functionId"))
     await processes.flush(context.app)
     page = await context.app[STORE].list(

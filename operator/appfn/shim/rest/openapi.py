@@ -26,6 +26,12 @@ _SECURITY_SCHEMES: Json = {
     "Workload": {"type": "http", "scheme": "bearer", "description": "A ServiceAccount's token; RBAC decides."},
 }
 
+_QUERY: Json = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+_GRAPHQL: Json = {
+    "requestBody": {"required": True, "content": {_JSON: {"schema": _QUERY}}},
+    "security": [{"Project": []}, {"Project": [], "Key": []}, {"Project": [], "JWT": []}],
+}
+
 
 def document(operations: Iterable[Operation]) -> Json:
     """Return the document about the operations and the few pages that are none."""
@@ -184,9 +190,16 @@ def _error() -> Json:
 
 def _pages() -> dict[str, Json]:
     version = {"type": "object", "properties": {"version": {"type": "string"}}, "required": ["version"]}
+    query = {"name": "query", "in": "query", "required": True, "schema": {"type": "string"}}
+    asked = {"security": _GRAPHQL["security"], "parameters": [query]}
     return {
         "/health/version": {"get": _page("health_version", "Return the Appwrite whose API this is.", schema=version)},
         "/ping": {"get": _page("ping", "Answer, so that clients know that somebody is there.", media="text/plain")},
+        "/graphql": {
+            "get": _page("graphql_get", "Run a GraphQL query.") | asked,
+            "post": _page("graphql_query", "Run a GraphQL query or mutation.") | _GRAPHQL,
+        },
+        "/graphql/mutation": {"post": _page("graphql_mutation", "Run a GraphQL query or mutation.") | _GRAPHQL},
         "/openapi.json": {"get": _page("openapi", "Return this document.")},
     }
 
