@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -61,21 +61,30 @@ class Operation(ABC, Generic[R]):
 class Deferred(Operation[None]):
     """A write nobody waits for."""
 
-    @property
-    @abstractmethod
-    def key(self) -> str:
-        """What it is found by as long as it is not written."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Bytes it holds, roughly."""
+    key: str
+    """What it is found by as long as it is not written."""
+    size: int
+    """Bytes it holds, roughly."""
 
 
-@dataclass(slots=True, eq=False)
 class _Entry:
-    operation: Operation[Any]
-    done: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    __slots__ = ("done", "operation")
+
+    def __init__(self, operation: Operation[Any]) -> None:
+        self.operation = operation
+        self.done: asyncio.Future[Any] | None = None
+        """Made where somebody waits: most of what is deferred is never waited for."""
+
+    def waited(self) -> asyncio.Future[Any]:
+        """Return what is done when the operation is."""
+        if self.done is None:
+            self.done = asyncio.get_running_loop().create_future()
+        return self.done
+
+    @property
+    def abandoned(self) -> bool:
+        """Tell whether whoever waited has gone."""
+        return self.done is not None and self.done.cancelled()
 
 
 class GroupCommit:
@@ -111,7 +120,7 @@ class GroupCommit:
         entry = _Entry(operation)
         self._entries.append(entry)
         self._wake.set()
-        result = await entry.done
+        result = await entry.waited()
         if isinstance(result, AppfnError):
             raise result
         return cast("R", result)
@@ -124,13 +133,14 @@ class GroupCommit:
         """
         if not self._room.is_set():
             await self._wait_for_room()
-        if operation.key in self._deferred:
+        key = operation.key
+        if key in self._deferred:
             return
         entry = _Entry(operation)
         if not self._deferred:
             asyncio.get_running_loop().call_later(self._delay, self._wake.set)
         self._entries.append(entry)
-        self._deferred[operation.key] = entry
+        self._deferred[key] = entry
         self._count(operation.size)
 
     async def _wait_for_room(self) -> None:
@@ -153,7 +163,7 @@ class GroupCommit:
         if not self._deferred:
             return
         self._wake.set()
-        _, late = await asyncio.wait([entry.done for entry in self._deferred.values()], timeout=_PATIENCE)
+        _, late = await asyncio.wait([entry.waited() for entry in self._deferred.values()], timeout=_PATIENCE)
         if late:
             raise TransientError("executions wait to be stored: the database does not answer")
 
@@ -165,7 +175,7 @@ class GroupCommit:
             self._wake.clear()
             while self._entries:
                 batch = [self._entries.popleft() for _ in range(min(len(self._entries), _MAX_BATCH))]
-                if await self._commit([entry for entry in batch if not entry.done.cancelled()]):
+                if await self._commit([entry for entry in batch if not entry.abandoned]):
                     pause = _FIRST_PAUSE
                     continue
                 await asyncio.sleep(pause)
@@ -181,7 +191,7 @@ class GroupCommit:
             task.cancel()
             await asyncio.wait([task])
         for entry in self._entries:
-            entry.done.cancel()
+            entry.waited().cancel()
 
     async def _commit(self, entries: Sequence[_Entry]) -> bool:
         """Commit, or tell each why not; False when the database does not answer."""
@@ -223,7 +233,7 @@ class GroupCommit:
                     extra={"execution": operation.key, "error": type(result).__name__},
                 )
                 result = None
-        if entry.done.cancelled():
+        if entry.done is None or entry.done.cancelled():
             return
         if isinstance(result, Exception) and not isinstance(result, AppfnError):
             entry.done.set_exception(result)

@@ -48,24 +48,18 @@ class Accept(Operation[tuple[ExecutionRecord, bool]]):
         return answers
 
 
-@dataclass(frozen=True, slots=True)
 class Record(Deferred):
-    """Store an execution that has ended and never waited."""
+    """Store an execution that has ended and never waited; `key` is its id."""
 
-    record: ExecutionRecord
+    __slots__ = ("key", "record", "size")
 
-    @property
-    def key(self) -> str:
-        """The execution's id."""
-        return self.record.id
-
-    @property
-    def size(self) -> int:
-        """See `Deferred`."""
-        outcome, request = self.record.outcome, self.record.request
+    def __init__(self, record: ExecutionRecord) -> None:
+        outcome, request = record.outcome, record.request
         assert outcome is not None
-        texts = (outcome.response, outcome.stdout, outcome.stderr, request.data, request.event_data)
-        return _OVERHEAD + sum(map(len, texts))
+        self.record = record
+        self.key = request.id
+        texts = len(outcome.response) + len(outcome.stdout) + len(outcome.stderr)
+        self.size = _OVERHEAD + texts + len(request.data) + len(request.event_data)
 
     @classmethod
     async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[None]:

@@ -22,7 +22,7 @@ _MAX_UTF8 = 4
 
 def clean(text: str) -> str:
     """Replace what PostgreSQL refuses in text (NUL) and no UTF-8 can hold (lone surrogates) by U+FFFD."""
-    if text.isascii() and "\0" not in text:  # nearly all, and both looks are cheap
+    if not text or (text.isascii() and "\0" not in text):  # nearly all, and the looks are cheap
         return text
     return _UNFIT.sub("\ufffd", text)
 
@@ -55,21 +55,17 @@ def row_of_request(request: ExecutionRequest, *, now: datetime, sequence: int) -
 def row_of_record(record: ExecutionRecord, *, sequence: int) -> Row:
     """Return the row of an execution that has ended."""
     assert record.outcome is not None
-    return (
-        _request_columns(record.request)
-        | outcome_columns(record.outcome)
-        | {
-            "jwt": "",
-            "sequence": sequence,
-            "created_at": record.created_at,
-            "updated_at": record.updated_at,
-            "available_at": record.created_at,
-            "started_at": record.started_at,
-            "finished_at": record.finished_at or record.updated_at,
-            "deployment": clean(record.deployment),
-            "attempt": record.attempt,
-        }
-    )
+    row = _request_columns(record.request)
+    row.update(outcome_columns(record.outcome))
+    row["jwt"] = ""
+    row["sequence"] = sequence
+    row["created_at"] = row["available_at"] = record.created_at
+    row["updated_at"] = record.updated_at
+    row["started_at"] = record.started_at
+    row["finished_at"] = record.finished_at or record.updated_at
+    row["deployment"] = clean(record.deployment)
+    row["attempt"] = record.attempt
+    return row
 
 
 def outcome_columns(outcome: Outcome) -> Row:
@@ -106,6 +102,7 @@ def record_of(row: Stored, *, secrets: bool = False) -> ExecutionRecord:
 
 def _request_columns(request: ExecutionRequest) -> Row:
     permissions = [clean(permission) for permission in request.permissions]
+    headers, key = request.headers, request.idempotency_key
     return {
         "id": clean(request.id),
         "namespace": request.namespace,
@@ -120,10 +117,10 @@ def _request_columns(request: ExecutionRequest) -> Row:
         "event": clean(request.event),
         "path": clean(request.path),
         "method": clean(request.method),
-        "idempotency_key": None if request.idempotency_key is None else clean(request.idempotency_key),
+        "idempotency_key": None if key is None else clean(key),
         "body_hash": request.body_hash,
         "permissions": permissions,
-        "headers": _clean_texts(request.headers),
+        "headers": _clean_texts(headers) if headers else {},
         "data": clean(request.data),
         "event_data": clean(request.event_data),
     }

@@ -36,6 +36,11 @@ _LOCK = 0x6170_7066_6E
 """Of PostgreSQL's advisory locks: replicas that start together make the schema one after the other."""
 
 
+def microseconds(moment: datetime | None) -> int | None:
+    """Return a moment as the databases hold it."""
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
 class Instant(TypeDecorator[datetime]):
     """A moment as microseconds since 1970: one meaning, order and precision in both databases."""
 
@@ -43,7 +48,7 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002, D102 - inherited
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102 - inherited
         return None if value is None else _EPOCH + value * _MICROSECOND
