@@ -10,7 +10,7 @@ from appfn.shim import models
 from appfn.shim.formats import Format
 from appfn.shim.rest import schemas
 from appfn.shim.rest.routes import operations
-from appfn.shim.rest.schemas import Field, Shape
+from appfn.shim.rest.shape import Field, Shape
 from support.executions import a_finished
 
 AT = datetime(2023, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -20,14 +20,16 @@ TYPES: dict[Shape, type | tuple[type, ...]] = {
     Shape.INTEGER: int,
     Shape.NUMBER: (int, float),
     Shape.BOOLEAN: bool,
-    Shape.ANY: object,
+    Shape.LARGE: int,
 }
 
 
 def misfits(content: Json, model: str, at: str = "") -> list[str]:
     """Return what of a JSON object is not as the table says."""
     fields = {field.name: field for field in schemas.models()[model].fields}
-    wrong = [f"{at}{name} is in one of the two alone" for name in sorted(content.keys() ^ fields.keys())]
+    always = {name for name, field in fields.items() if field.always}
+    wrong = [f"{at}{name} is not in the table" for name in sorted(content.keys() - fields.keys())]
+    wrong += [f"{at}{name} is not there" for name in sorted(always - content.keys())]
     for name in sorted(content.keys() & fields.keys()):
         wrong += _misfits(content[name], fields[name], f"{at}{name}")
     return wrong

@@ -27,7 +27,7 @@ from graphql import (
 from appfn.api.base import Json
 from appfn.shim.rest import schemas
 from appfn.shim.rest.operation import Operation, Parameter, Type
-from appfn.shim.rest.schemas import Field, Model, Shape
+from appfn.shim.rest.shape import Field, Model, Shape
 
 JSON = GraphQLScalarType("Json", description="Any JSON value.")
 LISTED_BY = "queries"
@@ -112,7 +112,10 @@ def _fields(model: Model, types: Mapping[str, GraphQLObjectType]) -> dict[str, G
 
 def _field(field: Field, types: Mapping[str, GraphQLObjectType]) -> GraphQLField:
     def resolve(source: Json, _info: GraphQLResolveInfo[Any]) -> Any:
-        return source.get(field.name)
+        value = source.get(field.name)
+        return (
+            value if isinstance(value, list) is field.many else None
+        )  # another format has something else by that name
 
     held = types[field.holds] if isinstance(field.holds, str) else _output(field.holds)
     return GraphQLField(GraphQLList(held) if field.many else held, resolve=resolve, description=field.about)
@@ -124,11 +127,9 @@ def _output(shape: Shape) -> GraphQLOutputType:
             return GraphQLString
         case Shape.INTEGER:
             return GraphQLInt
-        case Shape.NUMBER:
+        case Shape.NUMBER | Shape.LARGE:
             return GraphQLFloat
         case Shape.BOOLEAN:
             return GraphQLBoolean
-        case Shape.ANY:
-            return JSON
         case _:
             assert_never(shape)

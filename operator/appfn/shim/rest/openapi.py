@@ -10,7 +10,7 @@ from appfn.shim.auth.access import Access
 from appfn.shim.errors import APPWRITE_VERSION, Problem
 from appfn.shim.rest import schemas
 from appfn.shim.rest.operation import In, Operation, Parameter, Type
-from appfn.shim.rest.schemas import Field, Model, Shape
+from appfn.shim.rest.shape import Field, Model, Shape
 
 _JSON = "application/json"
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::[^{}]*)?\}", re.ASCII)
@@ -162,7 +162,7 @@ def _schema(model: Model) -> Json:
     return {
         "type": "object",
         "properties": {field.name: {**_held(field), "description": field.about} for field in model.fields},
-        "required": [field.name for field in model.fields],
+        "required": [field.name for field in model.fields if field.always],
     }
 
 
@@ -170,8 +170,8 @@ def _held(field: Field) -> Json:
     match field.holds:
         case str():
             one = _reference(field.holds)
-        case Shape.ANY:
-            one = {}
+        case Shape.LARGE:
+            one = {"type": "integer", "format": "int64"}
         case _:
             one = _kept({"type": field.holds.value, "enum": list(field.choices) or None})
     return {"type": "array", "items": one} if field.many else one

@@ -3,54 +3,9 @@
 The functions that make the models are beside their resources; a test holds both together.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator, Mapping
 
-
-class Shape(Enum):
-    """What a field holds, in JSON's words."""
-
-    STRING = "string"
-    INTEGER = "integer"
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-    ANY = "any"
-    """Whatever JSON there is; no model of the current format has one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a model; never null.
-
-    Attributes:
-        name: on the wire.
-        holds: a shape, or the name of a model.
-        about: one sentence for people.
-        many: whether it is a list of them.
-        choices: the only strings there are, where not empty.
-    """
-
-    name: str
-    holds: Shape | str
-    about: str
-    many: bool = False
-    choices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """One model.
-
-    Attributes:
-        name: as SDKs call it.
-        fields: of the current format, each of them always there.
-        older: those that formats before it have instead, which GraphQL clients may still select.
-    """
-
-    name: str
-    fields: tuple[Field, ...]
-    older: tuple[Field, ...] = ()
+from appfn.shim.rest.shape import Field, Model, Shape, flag, page, sometimes, text, texts, whole
 
 
 def models() -> Mapping[str, Model]:
@@ -58,62 +13,41 @@ def models() -> Mapping[str, Model]:
     return {model.name: model for model in _ALL}
 
 
-def _text(name: str, about: str, *choices: str) -> Field:
-    return Field(name, Shape.STRING, about, choices=choices)
-
-
-def _texts(name: str, about: str) -> Field:
-    return Field(name, Shape.STRING, about, many=True)
-
-
-def _whole(name: str, about: str) -> Field:
-    return Field(name, Shape.INTEGER, about)
-
-
-def _flag(name: str, about: str) -> Field:
-    return Field(name, Shape.BOOLEAN, about)
-
-
-def _page(name: str, of: str, many: str) -> Model:
-    counted = _whole("total", f"How many {many} match, on all pages.")
-    return Model(name=name, fields=(counted, Field(many, of, f"Those {many} that are on this page.", many=True)))
-
-
 _ENVELOPE = (
-    _text("$id", "Its id."),
-    _text("$createdAt", "When it was made, as ISO 8601."),
-    _text("$updatedAt", "When it last changed, as ISO 8601."),
+    text("$id", "Its id."),
+    text("$createdAt", "When it was made, as ISO 8601."),
+    text("$updatedAt", "When it last changed, as ISO 8601."),
 )
 
-_HEADER = Model(name="headers", fields=(_text("name", "The header's name."), _text("value", "The header's value.")))
+_HEADER = Model(name="headers", fields=(text("name", "The header's name."), text("value", "The header's value.")))
 
 _EXECUTION = Model(
     name="execution",
     fields=(
         *_ENVELOPE,
-        _texts("$permissions", "Who may read it."),
-        _text("functionId", "The function that ran."),
-        _text("resourceId", "The function that ran."),
-        _text("resourceType", "What ran; always a function.", "functions"),
-        _text("deploymentId", "The deployment that ran; empty while none has."),
-        _text("trigger", "What made it run.", "http", "schedule", "event"),
-        _text("status", "How far it is.", "waiting", "processing", "completed", "failed", "scheduled"),
-        _text("requestMethod", "The method the function saw."),
-        _text("requestPath", "The path the function saw."),
+        texts("$permissions", "Who may read it."),
+        text("functionId", "The function that ran."),
+        text("resourceId", "The function that ran."),
+        text("resourceType", "What ran; always a function.", "functions"),
+        text("deploymentId", "The deployment that ran; empty while none has."),
+        text("trigger", "What made it run.", "http", "schedule", "event"),
+        text("status", "How far it is.", "waiting", "processing", "completed", "failed", "scheduled"),
+        text("requestMethod", "The method the function saw."),
+        text("requestPath", "The path the function saw."),
         Field("requestHeaders", "headers", "Headers the function saw, those that hold no credentials.", many=True),
-        _whole("responseStatusCode", "The function's status; 0 while there is none."),
-        _text("responseBody", "What the function answered."),
+        whole("responseStatusCode", "The function's status; 0 while there is none."),
+        text("responseBody", "What the function answered."),
         Field("responseHeaders", "headers", "Headers the function answered with.", many=True),
-        _text("logs", "What the function logged; blank for clients."),
-        _text("errors", "What the function logged as errors; blank for clients."),
+        text("logs", "What the function logged; blank for clients."),
+        text("errors", "What the function logged as errors; blank for clients."),
         Field("duration", Shape.NUMBER, "Seconds the function ran."),
-        _text("scheduledAt", "When it is to run, as ISO 8601; empty for at once."),
+        text("scheduledAt", "When it is to run, as ISO 8601; empty for at once."),
     ),
     older=(
-        _whole("statusCode", "`responseStatusCode` before 1.4."),
-        _text("response", "`responseBody` before 1.4."),
-        _text("stdout", "`logs` before 1.4."),
-        _text("stderr", "`errors` before 1.4."),
+        whole("statusCode", "`responseStatusCode` before 1.4."),
+        text("response", "`responseBody` before 1.4."),
+        text("stdout", "`logs` before 1.4."),
+        text("stderr", "`errors` before 1.4."),
     ),
 )
 
@@ -121,13 +55,14 @@ _VARIABLE = Model(
     name="variable",
     fields=(
         *_ENVELOPE,
-        _text("key", "The name functions know it by."),
-        _text("value", "Its value; empty where it is secret."),
-        _flag("secret", "Whether the value is never told."),
-        _text("resourceType", "What it belongs to.", "function"),
-        _text("resourceId", "The function it belongs to."),
+        text("key", "The name functions know it by."),
+        text("value", "Its value; empty where it is secret."),
+        text("description", "What it is for; appfn keeps none: empty."),
+        flag("secret", "Whether the value is never told."),
+        text("resourceType", "What it belongs to.", "function"),
+        text("resourceId", "The function it belongs to."),
     ),
-    older=(_text("functionId", "`resourceId` before 1.4."),),
+    older=(text("functionId", "`resourceId` before 1.4."),),
 )
 
 _PROVIDER_TEXTS = ("installationId", "providerRepositoryId", "providerBranch", "providerRootDirectory")
@@ -136,42 +71,47 @@ _FUNCTION = Model(
     name="function",
     fields=(
         *_ENVELOPE,
-        _texts("execute", "Roles of those who may run it."),
-        _text("name", "Its name for people."),
-        _flag("enabled", "Whether it runs at all."),
-        _flag("live", "Whether its deployment was built with the function's present configuration."),
-        _flag("logging", "Whether executions keep logs and errors."),
-        _text("runtime", "The runtime that builds and runs it."),
-        _whole("deploymentRetention", "Days that deployments which are not active are kept; 0 for always."),
-        _text("deploymentId", "The deployment that runs; empty for none."),
-        _text("deploymentCreatedAt", "When that one was made, as ISO 8601."),
-        _text("latestDeploymentId", "The newest deployment; empty for none."),
-        _text("latestDeploymentCreatedAt", "When that one was made, as ISO 8601."),
-        _text("latestDeploymentStatus", "How far that one is."),
-        _texts("scopes", "Scopes of the key its executions get."),
+        texts("execute", "Roles of those who may run it."),
+        text("name", "Its name for people."),
+        text("description", "What it is for."),
+        flag("enabled", "Whether it runs at all."),
+        flag("live", "Whether its deployment was built with the function's present configuration."),
+        flag("logging", "Whether executions keep logs and errors."),
+        text("runtime", "The runtime that builds and runs it."),
+        whole("deploymentRetention", "Days that deployments which are not active are kept; 0 for always."),
+        text("deploymentId", "The deployment that runs; empty for none."),
+        text("deploymentCreatedAt", "When that one was made, as ISO 8601."),
+        text("latestDeploymentId", "The newest deployment; empty for none."),
+        text("latestDeploymentCreatedAt", "When that one was made, as ISO 8601."),
+        text("latestDeploymentStatus", "How far that one is."),
+        texts("scopes", "Scopes of the key its executions get."),
         Field("vars", "variable", "Its variables.", many=True),
-        _texts("events", "Events that run it."),
-        _text("schedule", "When it runs by itself, as cron writes it; empty for never."),
-        _whole("timeout", "Seconds an execution may take."),
-        _text("entrypoint", "The file that holds the function."),
-        _text("commands", "The command that builds it."),
-        _text("version", "The version of the protocol its runtime speaks."),
-        *(_text(name, "Of version control, which appfn has not: empty.") for name in _PROVIDER_TEXTS),
-        _flag("providerSilentMode", "Of version control, which appfn has not: false."),
-        _texts("providerBranches", "Of version control, which appfn has not: empty."),
-        _texts("providerPaths", "Of version control, which appfn has not: empty."),
-        _text("buildSpecification", "The size of machine that builds it."),
-        _text("runtimeSpecification", "The size of machine that runs it."),
+        texts("events", "Events that run it."),
+        text("schedule", "When it runs by itself, as cron writes it; empty for never."),
+        text("scheduleNext", "When it runs next, as ISO 8601; empty for never."),
+        text("schedulePrevious", "When it ran last by its schedule, as ISO 8601; empty for never."),
+        whole("interval", "Of schedules by interval, which appfn has not: 0."),
+        whole("timeout", "Seconds an execution may take."),
+        text("entrypoint", "The file that holds the function."),
+        text("commands", "The command that builds it."),
+        text("version", "The version of the protocol its runtime speaks."),
+        *(text(name, "Of version control, which appfn has not: empty.") for name in _PROVIDER_TEXTS),
+        flag("providerSilentMode", "Of version control, which appfn has not: false."),
+        texts("providerBranches", "Of version control, which appfn has not: empty."),
+        texts("providerPaths", "Of version control, which appfn has not: empty."),
+        text("buildSpecification", "The size of machine that builds it."),
+        text("runtimeSpecification", "The size of machine that runs it."),
+        flag("emailEnabled", "Of functions run by mail, which appfn has not: false."),
     ),
     older=(
-        _text("deployment", "`deploymentId` before 1.7."),
-        _text("specification", "`runtimeSpecification` before 1.9."),
-        _text("scheduleNext", "When it runs next, before 1.4."),
-        _text("schedulePrevious", "When it ran last, before 1.4."),
+        text("deployment", "`deploymentId` before 1.7."),
+        text("specification", "`runtimeSpecification` before 1.9."),
     ),
 )
 
 _COMMIT_TEXTS = (
+    "installationId",
+    "providerRepositoryId",
     "providerRepositoryName",
     "providerRepositoryOwner",
     "providerRepositoryUrl",
@@ -188,66 +128,108 @@ _DEPLOYMENT = Model(
     name="deployment",
     fields=(
         *_ENVELOPE,
-        _text("type", "How its source came."),
-        _text("resourceId", "The function it is of."),
-        _text("resourceType", "What it is of; always a function.", "functions"),
-        _text("entrypoint", "The file that holds the function."),
-        _whole("sourceSize", "Bytes of its source."),
-        _whole("buildSize", "Bytes of what was built."),
-        _whole("totalSize", "Bytes of both."),
-        _text("buildId", "Its build."),
-        _flag("activate", "Whether it was to be activated once built."),
-        _text("screenshotLight", "Of sites, which appfn has not: empty."),
-        _text("screenshotDark", "Of sites, which appfn has not: empty."),
-        _text("status", "How far it is.", "waiting", "processing", "building", "ready", "canceled", "failed"),
-        _text("buildLogs", "What the build printed."),
-        _whole("buildDuration", "Seconds the build took."),
-        *(_text(name, "Of version control, which appfn has not: empty.") for name in _COMMIT_TEXTS),
+        text("type", "How its source came."),
+        text("resourceId", "The function it is of."),
+        text("resourceType", "What it is of; always a function.", "functions"),
+        text("entrypoint", "The file that holds the function."),
+        whole("sourceSize", "Bytes of its source."),
+        whole("buildSize", "Bytes of what was built."),
+        whole("totalSize", "Bytes of both."),
+        text("buildId", "Its build."),
+        flag("activate", "Whether it was to be activated once built."),
+        text("screenshotLight", "Of sites, which appfn has not: empty."),
+        text("screenshotDark", "Of sites, which appfn has not: empty."),
+        text("status", "How far it is.", "waiting", "processing", "building", "ready", "canceled", "failed"),
+        text("buildLogs", "What the build printed."),
+        whole("buildDuration", "Seconds the build took."),
+        *(text(name, "Of version control, which appfn has not: empty.") for name in _COMMIT_TEXTS),
+        sometimes(whole("chunksUploaded", "Parts of its source that have come, while it is uploaded.")),
+        sometimes(whole("chunksTotal", "Parts that its source has, while it is uploaded.")),
     ),
     older=(
-        _whole("size", "`sourceSize` before 1.7."),
-        _whole("buildTime", "`buildDuration` before 1.7."),
-        _text("buildStdout", "`buildLogs` before 1.4."),
-        _text("buildStderr", "What the build printed as errors, before 1.4."),
+        whole("size", "`sourceSize` before 1.7."),
+        whole("buildTime", "`buildDuration` before 1.7."),
+        text("buildStdout", "`buildLogs` before 1.4."),
+        text("buildStderr", "What the build printed as errors, before 1.4."),
     ),
 )
 
 _RUNTIME = Model(
     name="runtime",
     fields=(
-        _text("$id", "Its id."),
-        _text("key", "The language's id."),
-        _text("name", "The language's name for people."),
-        _text("version", "The language's version."),
-        _text("base", "The image it is made from."),
-        _text("image", "The image it is."),
-        _text("logo", "The name of its picture."),
-        _texts("supports", "Architectures it is there for."),
+        text("$id", "Its id."),
+        text("key", "The language's id."),
+        text("name", "The language's name for people."),
+        text("version", "The language's version."),
+        text("base", "The image it is made from."),
+        text("image", "The image it is."),
+        text("logo", "The name of its picture."),
+        texts("supports", "Architectures it is there for."),
     ),
 )
 
 _SPECIFICATION = Model(
     name="specification",
     fields=(
-        _whole("memory", "MB of memory."),
+        whole("memory", "MB of memory."),
         Field("cpus", Shape.NUMBER, "Processors, or a part of one."),
-        _flag("enabled", "Whether it can be chosen."),
-        _text("slug", "Its id."),
+        flag("enabled", "Whether it can be chosen."),
+        text("slug", "Its id."),
     ),
 )
 
+_METRIC = Model(
+    name="metric",
+    fields=(
+        Field("value", Shape.LARGE, "How much in that hour or day."),
+        text("date", "When the hour or day begins, as ISO 8601."),
+    ),
+)
+
+_USED = {
+    "executions": "executions",
+    "executionsTime": "milliseconds of executions",
+    "executionsMbSeconds": "MB-seconds of executions",
+    "executionsFailed": "executions that failed",
+    "builds": "builds",
+    "buildsSuccess": "builds that succeeded",
+    "buildsFailed": "builds that failed",
+    "buildsTime": "milliseconds of builds",
+    "buildsMbSeconds": "MB-seconds of builds",
+    "buildsStorage": "bytes of built artifacts",
+    "deployments": "deployments",
+    "deploymentsStorage": "bytes of sources",
+}
+
+
+def _usage(used: Mapping[str, str]) -> Iterator[Field]:
+    yield text("range", "How far it looks back.", "24h", "7d", "30d", "90d")
+    for name, what in used.items():
+        yield Field(name, "metric", f"By hour or day: {what}.", many=True)
+        yield Field(f"{name}Total", Shape.LARGE, f"All together: {what}.")
+    yield whole("buildsTimeAverage", "Milliseconds of a build on average.")
+
+
+_OLD_USAGE = tuple(
+    Field(name, "metric", "Before 1.4.", many=True)
+    for name in ("executionsFailure", "executionsSuccess", "buildsFailure")
+)
+
 _ALL = (
+    _METRIC,
+    Model(name="usageFunction", fields=tuple(_usage(_USED)), older=_OLD_USAGE),
+    Model(name="usageFunctions", fields=tuple(_usage(_USED | {"functions": "functions"})), older=_OLD_USAGE),
     _HEADER,
     _EXECUTION,
-    _page("executionList", "execution", "executions"),
+    page("executionList", "execution", "executions"),
     _FUNCTION,
-    _page("functionList", "function", "functions"),
+    page("functionList", "function", "functions"),
     _DEPLOYMENT,
-    _page("deploymentList", "deployment", "deployments"),
+    page("deploymentList", "deployment", "deployments"),
     _VARIABLE,
-    _page("variableList", "variable", "variables"),
+    page("variableList", "variable", "variables"),
     _RUNTIME,
-    _page("runtimeList", "runtime", "runtimes"),
+    page("runtimeList", "runtime", "runtimes"),
     _SPECIFICATION,
-    _page("specificationList", "specification", "specifications"),
+    page("specificationList", "specification", "specifications"),
 )
