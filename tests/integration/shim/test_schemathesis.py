@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import from_schema
-from schemathesis.engine.events import EngineEvent, EngineFinished, FatalError, NonFatalError, ScenarioFinished
+from schemathesis.engine.events import EngineEvent, FatalError, NonFatalError, ScenarioFinished
 
 from appfn.api.base import Json
 from appfn.shim.auth.identity import Scope
@@ -21,6 +21,7 @@ SECONDS = 80
 """When it ends at the latest, however much is left."""
 EXAMPLES = 10
 SEED = 5
+_SHOWN = 2000
 REACHED = {
     "POST /functions/{functionId}/executions",
     "GET /functions/{functionId}/executions",
@@ -76,14 +77,15 @@ class Findings:
     def take(self, event: EngineEvent) -> None:
         match event:
             case ScenarioFinished():
-                answers = [sent.response for sent in event.recorder.interactions.values() if sent.response is not None]
-                self.succeeded[event.recorder.label] += sum(answer.status_code < 300 for answer in answers)
+                label, recorder = event.recorder.label, event.recorder
+                answers = [sent.response for sent in recorder.interactions.values() if sent.response is not None]
+                self.succeeded[label] += sum(answer.status_code < 300 for answer in answers)
+                nodes = [node for checked in recorder.checks.values() for node in checked if node.failure_info]
+                self.wrong += [f"{label}: {node.failure_info}"[:_SHOWN] for node in nodes]
             case NonFatalError():
                 self.wrong.append(f"{event.label}: {event.value!r}")
             case FatalError():
                 self.wrong.append(repr(event.exception))
-            case EngineFinished():
-                self.wrong += [f"{failure.operation}: {failure.title}: {failure.message}" for failure in event.failures]
             case _:
                 pass
 
