@@ -44,6 +44,14 @@ ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
 """On a pod of a pool: digest of what it offers, to tell it from one made before its Runtime was changed."""
 
+ANNOTATION_APPWRITE = f"{GROUP}/appwrite"
+"""On a Function, JSON: what Appwrite's API was given that means nothing here, and has to give back."""
+ANNOTATION_VARIABLES = f"{GROUP}/variables"
+"""On a Function, JSON: what Appwrite's API knows of each variable it made, beside name and value."""
+ANNOTATION_API_WRITES = f"{GROUP}/api-writes"
+"""On a Function: `force` lets Appwrite's API change what others manage."""
+API_WRITES_FORCE = "force"
+
 FIELD_MANAGER_FUNCTION = "appfn-function"
 FIELD_MANAGER_DEPLOYMENT = "appfn-deployment"
 FIELD_MANAGER_EXECUTION = "appfn-execution"
@@ -129,6 +137,11 @@ def shim_replica(pod: str, process: int) -> str:
 def mirrored_execution(function: str, execution_id: str) -> str:
     """Name of the Execution that shows an execution made over HTTP."""
     return child_name(function, resource_name(execution_id))
+
+
+def variables_secret(function: str, uid: str) -> str:
+    """Name of the Secret with the variables that Appwrite's API gave a Function; another one for a later namesake."""
+    return child_name(function, "variables", uid[:_HASH])
 
 
 def api_key_secret(key_id: str) -> str:

@@ -55,6 +55,16 @@ class Problem(Enum):
         409,
         "Variable with the same ID already exists in this project.",
     )
+    VARIABLE_CANNOT_UNSET_SECRET = (
+        "variable_cannot_unset_secret",
+        400,
+        "Secret variables cannot be marked as non-secret. Please re-create the variable with a new value.",
+    )
+    TEMPLATE_NOT_FOUND = (
+        "function_template_not_found",
+        404,
+        "Function Template with the requested ID could not be found.",
+    )
     FILE_EMPTY = "storage_file_empty", 400, "Empty file passed to the endpoint."
     FILE_TYPE_UNSUPPORTED = "storage_file_type_unsupported", 400, "The given file extension is not supported."
     INVALID_CONTENT_RANGE = "storage_invalid_content_range", 400, "The content range is invalid. Check Content-Range."

@@ -106,7 +106,8 @@ class Executor:
         except InvalidSpecError as error:
             return failed(FailureReason.VARIABLE_UNAVAILABLE, str(error))
         invocation = _invocation(callee, request, own)
-        return await self.invoker.invoke(invocation, callee.runtime, callee.function, on_start=on_start)
+        outcome = await self.invoker.invoke(invocation, callee.runtime, callee.function, on_start=on_start)
+        return outcome if callee.function.spec.logging else _without_logs(outcome)
 
     async def _record(
         self,
@@ -192,6 +193,11 @@ def executor_lost() -> Outcome:
         stderr=message,
         failure=Failure(component=Component.EXECUTOR, reason=FailureReason.EXECUTOR_LOST, message=message),
     )
+
+
+def _without_logs(outcome: Outcome) -> Outcome:
+    """Return an outcome without what the code printed; why it failed is ours and stays."""
+    return replace(outcome, stdout="", stderr=outcome.stderr if outcome.failure else "")
 
 
 def _invocation(callee: Callee, request: ExecutionRequest, own: dict[str, str]) -> Invocation:

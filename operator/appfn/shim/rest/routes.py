@@ -11,12 +11,17 @@ from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import executions, openapi
+from appfn.shim.rest import executions, functions, openapi, runtimes, variables
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
 
-ALL: tuple[Operations, ...] = (executions.operations,)
+ALL: tuple[Operations, ...] = (
+    functions.operations,
+    runtimes.operations,
+    variables.operations,
+    executions.operations,
+)
 """Every operation there is, by resource."""
 BASE = "/v1"
 _ITEM = re.compile(r"([A-Za-z]+)\[\d{0,4}\]", re.ASCII)
