@@ -1,16 +1,19 @@
 """The table of models against the functions that make them."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from appfn.api.base import Json
-from appfn.shim import models
+from appfn.shim import models, specifications
 from appfn.shim.formats import Format
-from appfn.shim.rest import schemas
+from appfn.shim.function_variables import Known
+from appfn.shim.rest import function_models, schemas
 from appfn.shim.rest.routes import operations
 from appfn.shim.rest.shape import Field, Shape
+from support import objects
 from support.executions import a_finished
 
 AT = datetime(2023, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -52,24 +55,50 @@ def _chosen(item: Any, field: Field) -> bool:
     return not field.choices or item in field.choices
 
 
-def shown(format_: Format) -> Json:
+def execution(format_: Format) -> Json:
     return models.execution(RECORD, format_, function_id="fn", deployment_id="dep", logs=True)
 
 
-def test_an_execution_has_the_fields_of_the_table() -> None:
-    assert misfits(shown(Format.V1_7), "execution") == []
-    assert misfits(models.execution_list([shown(Format.V1_7)], total=1), "executionList") == []
+def function(format_: Format) -> Json:
+    item = objects.function(execute=["any"], events=["users.*"], schedule="0 0 * * *")
+    active = objects.ready_deployment()
+    return function_models.shown(function_models.function(item, active=active, latest=active), [_variable()], format_)
+
+
+def variable(format_: Format) -> Json:
+    return function_models.shown_variable(_variable(), format_)
+
+
+def _variable() -> Json:
+    known = Known(name="A", id="v1", secret=False, created_at=AT, updated_at=AT, value="x", stored="")
+    return function_models.variable(known, "fn", "x")
+
+
+MAKERS: dict[str, Callable[[Format], Json]] = {
+    "execution": execution,
+    "executionList": lambda format_: models.execution_list([execution(format_)], total=1),
+    "function": function,
+    "variable": variable,
+    "runtime": lambda _format: function_models.runtime(objects.runtime()),
+    "specification": lambda _format: specifications.DEFAULT.model(),
+}
+
+
+@pytest.mark.parametrize("model", MAKERS)
+def test_a_model_has_the_fields_of_the_table(model: str) -> None:
+    assert misfits(MAKERS[model](Format.V1_7), model) == []
 
 
 @pytest.mark.parametrize("format_", [Format.V1_0, Format.V1_4, Format.V1_6])
-def test_the_table_knows_every_field_of_an_execution_since_1_0(format_: Format) -> None:
-    model = schemas.models()["execution"]
+@pytest.mark.parametrize("model", MAKERS)
+def test_the_table_knows_every_field_since_1_0(model: str, format_: Format) -> None:
+    known = schemas.models()[model]
 
-    assert shown(format_).keys() <= {field.name for field in (*model.fields, *model.older)}
+    assert MAKERS[model](format_).keys() <= {field.name for field in (*known.fields, *known.older)}
 
 
 def test_a_value_that_does_not_fit_is_found() -> None:
-    assert misfits(shown(Format.V1_7) | {"duration": "1", "status": "gone"}, "execution") == [
+    assert misfits(execution(Format.V1_7) | {"duration": "1", "status": "gone"}, "execution") == [
         "duration: '1'",
         "status: 'gone'",
     ]

@@ -215,6 +215,11 @@ _OLD_USAGE = tuple(
     for name in ("executionsFailure", "executionsSuccess", "buildsFailure")
 )
 
+_TEMPLATE = Model(
+    name="templateFunction",
+    fields=(text("id", "Its id."), text("name", "Its name for people.")),
+)
+
 _ALL = (
     _METRIC,
     Model(name="usageFunction", fields=tuple(_usage(_USED)), older=_OLD_USAGE),
@@ -232,4 +237,6 @@ _ALL = (
     page("runtimeList", "runtime", "runtimes"),
     _SPECIFICATION,
     page("specificationList", "specification", "specifications"),
+    _TEMPLATE,
+    page("templateFunctionList", "templateFunction", "templates"),
 )
