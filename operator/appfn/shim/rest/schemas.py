@@ -42,6 +42,7 @@ _EXECUTION = Model(
         text("errors", "What the function logged as errors; blank for clients."),
         Field("duration", Shape.NUMBER, "Seconds the function ran."),
         text("scheduledAt", "When it is to run, as ISO 8601; empty for at once."),
+        sometimes(text("replayOf", "The execution that it repeats; empty for none. appfn's own.")),
     ),
     older=(
         whole("statusCode", "`responseStatusCode` before 1.4."),
@@ -215,6 +216,29 @@ _OLD_USAGE = tuple(
     for name in ("executionsFailure", "executionsSuccess", "buildsFailure")
 )
 
+_RECEIPT = (
+    Model(
+        name="eventExecution",
+        fields=(
+            text("functionId", "The function that runs."),
+            text("executionId", "Its execution."),
+            flag("duplicate", "Whether the event came before, and this is the execution of that time."),
+        ),
+    ),
+    Model(name="eventSkip", fields=(text("functionId", "The function that does not run."), text("reason", "Why not."))),
+    Model(
+        name="eventReceipt",
+        fields=(
+            text("id", "The event's id."),
+            text("source", "Where it is from."),
+            text("event", "Appwrite's name of it."),
+            Field("executions", "eventExecution", "What it executes.", many=True),
+            Field("skipped", "eventSkip", "Functions that subscribe to it and do not run.", many=True),
+        ),
+    ),
+    page("eventReceiptList", "eventReceipt", "events"),
+)
+
 _TEMPLATE = Model(
     name="templateFunction",
     fields=(text("id", "Its id."), text("name", "Its name for people.")),
@@ -237,6 +261,7 @@ _ALL = (
     page("runtimeList", "runtime", "runtimes"),
     _SPECIFICATION,
     page("specificationList", "specification", "specifications"),
+    *_RECEIPT,
     _TEMPLATE,
     page("templateFunctionList", "templateFunction", "templates"),
 )
