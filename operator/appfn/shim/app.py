@@ -9,6 +9,7 @@ from appfn.shim.client_address import Proxies
 from appfn.shim.cors import cors
 from appfn.shim.drain import Drain
 from appfn.shim.front.site import add_front
+from appfn.shim.graphql import route as graphql
 from appfn.shim.internal import artifacts as internal_artifacts
 from appfn.shim.internal import executions as internal_executions
 from appfn.shim.internal import pods as internal_pods
@@ -43,4 +44,5 @@ def create_app(surroundings: Surroundings) -> web.Application:
         app.add_routes(module.routes)
     app.add_routes(rest.routes())
     add_front(app)
+    graphql.add_to(app, rest.operations())
     return app

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -17,6 +19,7 @@ from appfn.shim.rest import (
     executions,
     functions,
     history,
+    openapi,
     runtimes,
     uploads,
     usage,
@@ -58,7 +61,18 @@ def routes() -> list[web.RouteDef]:
         for operation in operations()
         for method, path in ((operation.method, operation.path), *operation.aliases)
     ]
+    found.append(web.get(f"{BASE}/openapi.json", _openapi))
     return sorted(found, key=lambda route: [part.startswith("{") for part in route.path.split("/")])
+
+
+async def _openapi(_request: web.Request) -> web.Response:
+    return web.Response(body=_document(), headers={"Content-Type": http.CONTENT_TYPE})
+
+
+@cache
+def _document() -> bytes:
+    """Return the OpenAPI document: it is the same as long as the process lives."""
+    return orjson.dumps(openapi.document(operations()))
 
 
 def _handler(operation: Operation) -> Handler:
