@@ -11,6 +11,7 @@ from appfn.shim.internal import executions as internal_executions
 from appfn.shim.internal import pods as internal_pods
 from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import errors, observe
+from appfn.shim.rest import absent
 from appfn.shim.rest import routes as rest
 from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, SURROUNDINGS, Surroundings
 
@@ -28,4 +29,5 @@ def create_app(surroundings: Surroundings) -> web.Application:
     for module in (health, processes, internal_artifacts, internal_executions, internal_pods):
         app.add_routes(module.routes)
     app.add_routes(rest.routes())
+    app.add_routes(absent.routes)
     return app
