@@ -60,11 +60,19 @@ async function call({ service, method, arguments: given }) {
   return target[method](...(byName ? [values] : parameters.map((parameter) => values[parameter])));
 }
 
+/** What the SDK raises where its caller cannot catch it: old ones upload in a stream that nobody watches. */
+function stray() {
+  return new Promise((_, reject) => {
+    process.removeAllListeners("unhandledRejection");
+    process.on("unhandledRejection", reject);
+  });
+}
+
 async function answer(line) {
   const request = JSON.parse(line);
   if (!request.method) return { value: services() };
   try {
-    const value = await call(request);
+    const value = await Promise.race([call(request), stray()]);
     return { value: value instanceof ArrayBuffer ? { $bytes: Buffer.from(value).toString("base64") } : value };
   } catch (error) {
     return { error: { message: error.message, code: error.code ?? 0, type: error.type ?? "" } };
