@@ -58,9 +58,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wanted(request: pytest.FixtureRequest) -> list[Release]:
     """The clients whose stories this run of the tests asks for."""
-    items = [
-        item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module
-    ]
+    items = [item for item in request.session.items if item.path == request.path]
     named: list[Release] = [item.callspec.params["release"] for item in items if hasattr(item, "callspec")]
     return named if len(named) == len(items) else list(ALL)
 
@@ -79,7 +77,7 @@ def stories(
     command = ("python", "-m", "appfn", "jwt", "--project", project.namespace, "--user", "ada")
     jwt = system("exec", "appfn-shim-0", "-c", "shim", "--", *command).strip()
     for release in (release for release in wanted if release.kind is Kind.WEB):
-        made = function(release.slug, execute=["any"])
+        made = function(release.slug, execute=["any"], variables=[{"name": "GREETING", "value": story.GREETING}])
         project.apply(made, deployment(release.slug, {"inline": {"files": {"main.py": CODE}}}))
 
     def told(release: Release) -> Report:
