@@ -9,27 +9,30 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 from appfn import names
-from appfn.api.base import Json, Resource
+from appfn.api.base import Json, ObjectMeta, Resource
 from appfn.api.deployment import BuildPhase, Deployment
 from appfn.api.function import Function
-from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key
+from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core import variables
+from appfn.core.quantity import memory_mb
 from appfn.core.shares import ALONE, Part, capacity, share_of
-from appfn.errors import InvalidSpecError
-from appfn.kube.protocols import Cache, Watcher, WatchEvent, WatchEventType
+from appfn.kube.protocols import Cache, Watcher, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.origins import Origins
+from appfn.shim.typed_cache import TypedCache
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
 _LAG_SECONDS = 2.0
 """How long the caches of two kinds may disagree before a caller is told so."""
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _logger = logging.getLogger(__name__)
+_I = TypeVar("_I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Project:
 
     id: str
     namespace: str
+    origins: Origins = field(default=Origins(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,11 @@ class Callee:
         return self.deployment.spec.entrypoint or self.runtime.spec.entrypoint
 
     @property
+    def memory_mb(self) -> int:
+        """Memory of each of its pods, in MiB."""
+        return memory_mb(self.function.spec.resources or self.runtime.spec.resources)
+
+    @property
     def capacity(self) -> int:
         """How many calls of the function this process can run at once."""
         return capacity(self.function, self.runtime, self.part)
@@ -69,57 +78,6 @@ class Callee:
     def minimum(self) -> int:
         """How many pods this process keeps loaded."""
         return share_of(self.function, self.function.spec.scaling.min_replicas, self.part)
-
-
-R = TypeVar("R", bound=Resource)
-
-
-class _Typed(Generic[R]):
-    """A watch cache whose objects are parsed as they change; what can't be parsed is as if it were not there."""
-
-    def __init__(
-        self,
-        type_: type[R],
-        cache: Cache,
-        *,
-        changed: Callable[[Key, R | None, R | None], None],
-        gone: Callable[[str], None],
-    ) -> None:
-        """`changed` gets key, object before and after; `gone` the uid of each object that was deleted."""
-        self.objects: dict[Key, R] = {}
-        self._type = type_
-        self._changed = changed
-        self._gone = gone
-        self._uids: dict[Key, str] = {}
-        for key, body in cache.items().items():
-            self._set(key, body)
-        self.close = cache.subscribe(self._on_event)
-
-    def _on_event(self, event: WatchEvent) -> None:
-        self._set(event.key, event.body if event.type is WatchEventType.SET else None)
-
-    def _set(self, key: Key, body: Json | None) -> None:
-        before = self.objects.pop(key, None)
-        after = self._parse(key, body) if body is not None else None
-        if after is not None:
-            self.objects[key] = after
-        self._changed(key, before, after)
-        self._note_uid(key, body["metadata"]["uid"] if body is not None else "")
-
-    def _note_uid(self, key: Key, uid: str) -> None:
-        """Tell of an object that is gone, also where another one has its name by now."""
-        known = self._uids.pop(key, uid)
-        if uid:
-            self._uids[key] = uid
-        if known != uid:
-            self._gone(known)
-
-    def _parse(self, key: Key, body: Json) -> R | None:
-        try:
-            return self._type.parse(body)
-        except InvalidSpecError as error:
-            _logger.warning("object ignored", extra={"kind": self._type.__name__, "key": str(key), "path": error.path})
-            return None
 
 
 class Catalog:
@@ -135,6 +93,8 @@ class Catalog:
         self._found: dict[tuple[str, str], Callee] = {}
         """What calls found since the last change, by namespace and Appwrite id."""
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._versions: defaultdict[Key, set[Key]] = defaultdict(set)
+        """The deployments of each function, whether it is there or not."""
         self._change = asyncio.Event()
         self._gone_listeners: list[Callable[[str], None]] = []
         self._functions: Mapping[Key, Function] = {}
@@ -166,9 +126,9 @@ class Catalog:
         for namespace in namespaces.items().values():
             self._on_namespace(WatchEventType.SET, namespace)
         stack.callback(namespaces.subscribe(lambda event: self._on_namespace(event.type, event.body)))
-        typed_runtimes = _Typed(Runtime, runtimes, changed=self._on_runtime, gone=_nobody_asks)
-        typed_deployments = _Typed(Deployment, deployments, changed=self._on_deployment, gone=_nobody_asks)
-        typed_functions = _Typed(Function, functions, changed=self._on_function, gone=self._on_function_gone)
+        typed_runtimes = TypedCache(Runtime, runtimes, changed=self._on_runtime, gone=_nobody_asks)
+        typed_deployments = TypedCache(Deployment, deployments, changed=self._on_deployment, gone=_nobody_asks)
+        typed_functions = TypedCache(Function, functions, changed=self._on_function, gone=self._on_function_gone)
         for typed in (typed_runtimes, typed_deployments, typed_functions):
             stack.callback(typed.close)
         self._runtimes, self._deployments = typed_runtimes.objects, typed_deployments.objects
@@ -207,16 +167,47 @@ class Catalog:
         Raises:
             AppwriteError: function_not_found.
         """
-        keys = self._by_id.get((project.namespace, function_id), ())
-        living = [function for key in keys if (function := self.named(*key))]
-        if not living:
+        function = self._eldest(project, function_id)
+        if function is None:
             raise AppwriteError(Problem.FUNCTION_NOT_FOUND)
-        return min(living, key=lambda item: (item.metadata.creation_timestamp or _FIRST, item.metadata.name))
+        return function
+
+    def _eldest(self, project: Project, function_id: str) -> Function | None:
+        keys = self._by_id.get((project.namespace, function_id), ())
+        return min((function for key in keys if (function := self.named(*key))), key=_age, default=None)
+
+    def functions(self, project: Project) -> list[Function]:
+        """Return the functions of a project as `function` finds them, oldest first."""
+        ids = [id_ for namespace, id_ in self._by_id if namespace == project.namespace]
+        living = [function for id_ in ids if (function := self._eldest(project, id_))]
+        return sorted(living, key=_age)
+
+    def deployments(self, function: Function) -> list[Deployment]:
+        """Return the deployments of a function, oldest first."""
+        found = [self._deployments[key] for key in self._versions.get(function.metadata.key, ())]
+        return sorted((item for item in found if not item.metadata.deletion_timestamp), key=_age)
+
+    def all_deployments(self) -> Collection[Deployment]:
+        """Return the deployments of all functions."""
+        return self._deployments.values()
+
+    def runtime(self, name: str) -> Runtime | None:
+        """Return a runtime, also a disabled one."""
+        return self._runtimes.get(Key("", name))
+
+    def runtimes(self) -> list[Runtime]:
+        """Return the enabled runtimes by name."""
+        return [runtime for _, runtime in sorted(self._runtimes.items()) if runtime.spec.enabled]
 
     def deployment_id(self, namespace: str, name: str) -> str:
         """Return the Appwrite id of a deployment; its name where it is gone."""
         deployment = self._deployments.get(Key(namespace, name))
         return deployment.appwrite_id if deployment else name
+
+    def metadata(self, kind: Kind, key: Key) -> ObjectMeta | None:
+        """Return the metadata of a Function or Deployment as last seen."""
+        found = (self._functions if kind is FUNCTION else self._deployments).get(key)
+        return found.metadata if found else None
 
     def has_deployment(self, key: Key, *, uid: str) -> bool:
         """Tell whether the very deployment is still there."""
@@ -232,7 +223,7 @@ class Catalog:
         """
         if not function.spec.enabled:
             raise AppwriteError(Problem.FUNCTION_NOT_FOUND)
-        runtime = self._runtimes.get(Key("", function.spec.runtime))
+        runtime = self.runtime(function.spec.runtime)
         if runtime is None or not runtime.spec.enabled:
             raise AppwriteError(Problem.RUNTIME_UNSUPPORTED, f'Runtime "{function.spec.runtime}" is not supported')
         active = function.status.active_deployment
@@ -305,7 +296,7 @@ class Catalog:
     def capacities(self) -> dict[str, int]:
         """Return how many calls of each function this process can run at once, by function uid."""
         return {
-            function.metadata.uid: capacity(function, self._runtimes.get(Key("", function.spec.runtime)), self._part)
+            function.metadata.uid: capacity(function, self.runtime(function.spec.runtime), self._part)
             for function in self._functions.values()
         }
 
@@ -334,24 +325,21 @@ class Catalog:
         self._on_change()
 
     def _on_deployment(self, key: Key, before: Deployment | None, after: Deployment | None) -> None:
-        for deployment in (before, after):
-            if deployment is not None:
-                self._stale.add(Key(key.namespace, deployment.spec.function_ref.name))
+        if before is not None:
+            self._stale.add(owner := Key(key.namespace, before.spec.function_ref.name))
+            _remove(self._versions, owner, key)
+        if after is not None:
+            self._stale.add(owner := Key(key.namespace, after.spec.function_ref.name))
+            self._versions[owner].add(key)
         self._on_change()
 
     def _on_function(self, key: Key, before: Function | None, after: Function | None) -> None:
         if before is not None:
-            self._unindex(key, before)
+            _remove(self._by_id, (key.namespace, before.appwrite_id), key)
         if after is not None:
             self._by_id[key.namespace, after.appwrite_id].add(key)
         self._stale.add(key)
         self._on_change()
-
-    def _unindex(self, key: Key, function: Function) -> None:
-        keys = self._by_id[key.namespace, function.appwrite_id]
-        keys.discard(key)
-        if not keys:
-            del self._by_id[key.namespace, function.appwrite_id]
 
     def _on_namespace(self, type_: WatchEventType, body: Json) -> None:
         metadata = body["metadata"]
@@ -361,7 +349,8 @@ class Catalog:
             self._settle_owner(old.id)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
-            self._project_of[name] = Project(project_id, name)
+            origins = Origins.parse((metadata.get("annotations") or {}).get(names.ANNOTATION_ORIGINS, ""))
+            self._project_of[name] = Project(project_id, name, origins)
             self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
             self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
@@ -374,7 +363,7 @@ class Catalog:
         namespaces = self._projects[project_id]
         if namespaces:
             oldest = min(namespaces, key=lambda name: (namespaces[name], name))
-            self._owners[project_id] = Project(project_id, oldest)
+            self._owners[project_id] = self._project_of[oldest]
         else:
             self._owners.pop(project_id, None)
 
@@ -389,6 +378,17 @@ def _artifacts(deployment: Deployment) -> Mapping[Architecture, str]:
     if not ready:
         raise AppwriteError(Problem.BUILD_NOT_READY)
     return ready
+
+
+def _remove(index: dict[_I, set[Key]], entry: _I, key: Key) -> None:
+    """Take a key out of an index, and with the last one its entry."""
+    index[entry].discard(key)
+    if not index[entry]:
+        del index[entry]
+
+
+def _age(item: Resource) -> tuple[datetime, str]:
+    return item.metadata.creation_timestamp or _FIRST, item.metadata.name
 
 
 def _nobody_asks(_uid: str) -> None:

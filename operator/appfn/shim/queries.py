@@ -1,51 +1,88 @@
 """What a client asks of a list, pure: three generations of parameters in, one `ListQuery` out.
 
-`limit(5)` (SDKs of 1.0 to 1.3), `{"method":"limit","values":[5]}` (current SDKs), `?limit=5` (0.13 to 0.15).
+`limit(5)` (SDKs of 1.0 to 1.3), `{"method":"limit","values":[5]}` (current SDKs), `?limit=5` (0.13 to 0.15). Which
+attributes there are, and what they are compared with, each resource checks for itself.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
+from appfn.api.base import Json
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.requests import is_id
-from appfn.store.model import Comparison, Field, Filter
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
 MAX_OFFSET = 5000
 MAX_QUERIES = 100
 MAX_QUERY_LENGTH = 4096
+METHODS = frozenset(
+    {
+        "equal",
+        "notEqual",
+        "lessThan",
+        "lessThanEqual",
+        "greaterThan",
+        "greaterThanEqual",
+        "between",
+        "isNull",
+        "isNotNull",
+        "startsWith",
+        "endsWith",
+        "contains",
+        "search",
+    }
+)
+"""Those that compare an attribute."""
+_WITHOUT_ATTRIBUTE = frozenset({"limit", "offset", "cursorAfter", "cursorBefore", "select"})
 _DIGITS = 10
 _CALL = re.compile(r"([A-Za-z]{1,32})\((.*)\)", re.DOTALL)
 _QUERIES = re.compile(r"queries(\[\d{0,4}\])?", re.ASCII)
-_ORDERABLE = frozenset({"", "$createdAt", "$id", "$sequence"})
-_FIELDS = {
-    "status": Field.PHASE,
-    "trigger": Field.TRIGGER,
-    "statusCode": Field.STATUS_CODE,
-    "responseStatusCode": Field.STATUS_CODE,
-    "duration": Field.DURATION,
-    "requestMethod": Field.METHOD,
-    "requestPath": Field.PATH,
-    "$createdAt": Field.CREATED_AT,
-}
-_COMPARISONS = {comparison.value: comparison for comparison in Comparison}
+_LEGACY = ("limit", "offset", "cursor", "cursorDirection", "orderType")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of what is listed: a method of `METHODS`, an attribute as the client calls it, values."""
+
+    method: str
+    attribute: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One attribute to order by; empty for the order in which things were made."""
+
+    attribute: str
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
-    """Which executions of a function, in which order: oldest first unless `descending`, as in Appwrite."""
+    """Which objects, in which order: oldest first unless `orders` says otherwise, as in Appwrite."""
 
     limit: int = DEFAULT_LIMIT
     offset: int = 0
     cursor_after: str = ""
     cursor_before: str = ""
-    filters: tuple[Filter, ...] = ()
-    descending: bool = False
+    conditions: tuple[Condition, ...] = ()
+    orders: tuple[Order, ...] = ()
+
+
+def asked(arguments: Json, *, limit: int = DEFAULT_LIMIT) -> ListQuery:
+    """Return the query that an operation's validated arguments say: `queries` and the parameters of 0.13 to 0.15.
+
+    Without a limit among them, it is `limit`.
+
+    Raises:
+        AppwriteError: general_query_invalid, naming the query.
+    """
+    legacy = [(name, str(arguments[name])) for name in _LEGACY if arguments.get(name) is not None]
+    return parse([("limit", str(limit)), *legacy, *(("queries[]", text) for text in arguments.get("queries", ()))])
 
 
 def parse(parameters: Iterable[tuple[str, str]]) -> ListQuery:
@@ -58,12 +95,22 @@ def parse(parameters: Iterable[tuple[str, str]]) -> ListQuery:
     query = _legacy(dict(pairs))
     texts = [value for name, value in pairs if _QUERIES.fullmatch(name)]
     if len(texts) > MAX_QUERIES:
-        raise _invalid(f"at most {MAX_QUERIES} queries are allowed")
+        raise invalid(f"at most {MAX_QUERIES} queries are allowed")
     for text in texts:
         query = _apply(query, *_method(text))
     if query.cursor_after and query.cursor_before:
-        raise _invalid("cursorAfter and cursorBefore exclude each other")
+        raise invalid("cursorAfter and cursorBefore exclude each other")
     return query
+
+
+def invalid(message: str) -> AppwriteError:
+    """Return the error for a query that can't be used."""
+    return AppwriteError(Problem.QUERY_INVALID, f"Invalid query: {message}")
+
+
+def unknown(attribute: str, allowed: Iterable[str]) -> AppwriteError:
+    """Return the error for an attribute that a list can't be filtered or ordered by."""
+    return invalid(f"the attribute {attribute[:32]!r} can't be used here: use one of {', '.join(allowed)}")
 
 
 def _legacy(parameters: Mapping[str, str]) -> ListQuery:
@@ -74,7 +121,9 @@ def _legacy(parameters: Mapping[str, str]) -> ListQuery:
     if cursor := parameters.get("cursor"):
         before = parameters.get("cursorDirection") == "before"
         query = _apply(query, "cursorBefore" if before else "cursorAfter", "", [cursor])
-    return replace(query, descending=parameters.get("orderType", "").upper() == "DESC")
+    if parameters.get("orderType", "").upper() == "DESC":
+        query = _apply(query, "orderDesc", "", [])
+    return query
 
 
 def _number(value: str) -> object:
@@ -84,11 +133,11 @@ def _number(value: str) -> object:
 def _method(text: str) -> tuple[str, str, list[Any]]:
     """Return method, attribute and values of one query in either syntax."""
     if len(text) > MAX_QUERY_LENGTH:
-        raise _invalid(f"a query may have {MAX_QUERY_LENGTH} characters")
+        raise invalid(f"a query may have {MAX_QUERY_LENGTH} characters")
     try:
         return _method_json(text) if text.lstrip().startswith("{") else _method_call(text)
     except (ValueError, RecursionError) as error:
-        raise _invalid(f"{text[:80]!r} is not a query") from error
+        raise invalid(f"{text[:80]!r} is not a query") from error
 
 
 def _method_json(text: str) -> tuple[str, str, list[Any]]:
@@ -104,7 +153,7 @@ def _method_call(text: str) -> tuple[str, str, list[Any]]:
     if match is None:
         raise ValueError("not of the form method(arguments)")
     arguments = json.loads(f"[{match[2]}]")
-    if match[1] in {"limit", "offset", "cursorAfter", "cursorBefore"}:
+    if match[1] in _WITHOUT_ATTRIBUTE:
         return match[1], "", arguments
     attribute, *values = arguments or [""]
     if not isinstance(attribute, str):
@@ -124,45 +173,43 @@ def _apply(query: ListQuery, method: str, attribute: str, values: list[Any]) -> 
         case "cursorBefore":
             return replace(query, cursor_before=_text(method, values))
         case "orderDesc" | "orderAsc":
-            return replace(query, descending=_order(method, attribute))
-        case _ if method in _COMPARISONS:
-            return replace(query, filters=(*query.filters, _filter(_COMPARISONS[method], attribute, values)))
+            return replace(query, orders=(*query.orders, Order(attribute, method == "orderDesc")))
+        case "select":
+            return query  # models are always whole
+        case _ if method in METHODS:
+            return replace(query, conditions=(*query.conditions, _condition(method, attribute, values)))
         case _:
-            raise _invalid(f"the method {method[:32]!r} is not supported here")
+            raise invalid(f"the method {method[:32]!r} is not supported here")
 
 
-def _filter(comparison: Comparison, attribute: str, values: list[Any]) -> Filter:
-    field = _FIELDS.get(attribute)
-    if field is None:
-        raise _invalid(f"the attribute {attribute[:32]!r} can't be filtered by: use one of {', '.join(_FIELDS)}")
-    try:
-        if any(isinstance(value, str) and not value.isprintable() for value in values):
-            raise ValueError("not printable")  # noqa: TRY301 - one error for all of it
-        read = [datetime.fromisoformat(value) for value in values] if field is Field.CREATED_AT else values
-        return Filter(field, comparison, tuple(read))
-    except (ValueError, TypeError) as error:
-        raise _invalid(f"{attribute} can't be compared with what is given") from error
-
-
-def _order(method: str, attribute: str) -> bool:
-    if attribute not in _ORDERABLE:
-        raise _invalid(f"{method} works on $createdAt alone")
-    return method == "orderDesc"
+def _condition(method: str, attribute: str, values: list[Any]) -> Condition:
+    match method:
+        case "isNull" | "isNotNull":
+            fits, wanted = not values, "no value"
+        case "between":
+            fits, wanted = len(values) == 2, "two values"  # noqa: PLR2004 - from and to
+        case "equal" | "notEqual" | "contains":
+            fits, wanted = bool(values), "at least one value"
+        case _:
+            fits, wanted = len(values) == 1, "one value"
+    if not fits:
+        raise invalid(f"{method} takes {wanted}")
+    if not all(isinstance(value, str | int | float) for value in values):
+        raise invalid(f"{method} takes strings, numbers and booleans only")
+    if any(isinstance(value, str) and not value.isprintable() for value in values):
+        raise invalid(f"{method} takes printable text only")
+    return Condition(method, attribute, tuple(values))
 
 
 def _integer(method: str, values: list[Any], *, low: int, high: int) -> int:
     match values:
         case [int(value)] if not isinstance(value, bool) and low <= value <= high:
             return value
-    raise _invalid(f"{method} takes one whole number from {low} to {high}")
+    raise invalid(f"{method} takes one whole number from {low} to {high}")
 
 
 def _text(method: str, values: list[Any]) -> str:
     match values:
         case [str(value)] if is_id(value):
             return value
-    raise _invalid(f"{method} takes the id of an execution")
-
-
-def _invalid(message: str) -> AppwriteError:
-    return AppwriteError(Problem.QUERY_INVALID, f"Invalid query: {message}")
+    raise invalid(f"{method} takes one id")

@@ -16,10 +16,6 @@ from support.shim_server import ShimServer
         ("GET", "/v1/sites"),
         ("GET", "/v1/vcs/installations"),
         ("GET", "/v1/health/cache"),
-        ("GET", "/v1/functions/templates"),
-        ("GET", "/v1/functions/templates/starter"),
-        ("POST", "/v1/functions/hello/deployments/template"),
-        ("POST", "/v1/functions/hello/deployments/vcs"),
     ],
 )
 async def test_what_is_not_part_of_appfn_says_so(client: Client, method: str, path: str) -> None:

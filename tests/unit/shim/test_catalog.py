@@ -1,12 +1,16 @@
 """Which functions can be called, kept up to date at the cost of what changes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.kube.protocols import WatchEvent, WatchEventType
+from appfn.shim import own_writes
 from appfn.shim.catalog import Callee, Catalog
 from support.objects import DIGEST, metadata
 
@@ -146,3 +150,47 @@ async def test_nothing_can_be_called_of_what_is_gone() -> None:
         assert named(catalog) == {}
         world.put(NAMESPACE, {"metadata": namespace()})
         assert named(catalog).keys() == {"two"}
+
+
+async def test_lists_are_in_the_order_of_creation() -> None:
+    world = World()
+    first = {"creationTimestamp": "2020-01-01T00:00:00Z"}
+    world.put(FUNCTION, function("zero") | {"metadata": metadata("zero", **first)})
+    world.put(DEPLOYMENT, deployment("one") | {"metadata": metadata("one-v0", **first)})
+    async with opened(world) as catalog:
+        functions = catalog.functions(catalog.project("shop"))
+        assert [function.metadata.name for function in functions] == ["zero", "one", "two"]
+        versions = catalog.deployments(functions[1])
+        assert [deployment.metadata.name for deployment in versions] == ["one-v0", "one-v1"]
+        world.kinds[DEPLOYMENT].remove(deployment("one"))
+        assert [deployment.metadata.name for deployment in catalog.deployments(functions[1])] == ["one-v0"]
+        assert catalog.deployments(functions[0]) == []
+
+
+async def test_a_writer_waits_until_the_catalog_has_what_it_wrote() -> None:
+    world = World()
+    async with opened(world) as catalog:
+        written = function("one", timeout=30) | {"metadata": metadata("one", resourceVersion="10")}
+        waiting = asyncio.create_task(own_writes.seen(catalog, FUNCTION, written))
+        world.put(FUNCTION, function("one") | {"metadata": metadata("one", resourceVersion="9")})
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        world.put(FUNCTION, written)
+        await waiting
+        assert catalog.function(catalog.project("shop"), "one").spec.timeout == 30
+
+
+async def test_who_deletes_waits_until_the_catalog_has_it_no_more() -> None:
+    world = World()
+    async with opened(world) as catalog:
+        waiting = asyncio.create_task(own_writes.gone(catalog, FUNCTION, Key("shop", "one"), uid="uid-one"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        world.kinds[FUNCTION].remove(function("one"))
+        await waiting
+
+
+async def test_what_never_shows_is_waited_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_writes, "SECONDS", 0.01)
+    async with opened(World()) as catalog:
+        await own_writes.seen(catalog, FUNCTION, function("three"))

@@ -25,27 +25,6 @@ async def rules(request: web.Request) -> web.Response:
     return http.reply({"total": 0, "rules": []})
 
 
-@routes.get("/v1/functions/templates")
-@routes.get("/v1/functions/templates/{templateId}")
-async def templates(_request: web.Request) -> web.Response:
-    """Refuse: there is no catalogue of templates."""
-    raise AppwriteError(Problem.NOT_IMPLEMENTED, "appfn has no templates: deploy the code itself.")
-
-
-@routes.post("/v1/functions/{functionId}/deployments/template")
-async def template_deployment(_request: web.Request) -> web.Response:
-    """Refuse, and say what does it."""
-    message = "appfn does not deploy templates: upload the code, or apply a Deployment whose source is git."
-    raise AppwriteError(Problem.NOT_IMPLEMENTED, message)
-
-
-@routes.post("/v1/functions/{functionId}/deployments/vcs")
-async def vcs_deployment(_request: web.Request) -> web.Response:
-    """Refuse, and say what does it."""
-    message = "appfn has no VCS installations: upload the code, or apply a Deployment whose source is git."
-    raise AppwriteError(Problem.NOT_IMPLEMENTED, message)
-
-
 @routes.route("*", f"/v1/{_SERVICE}")
 @routes.route("*", f"/v1/{_SERVICE}/{{rest:.*}}")
 async def absent(request: web.Request) -> web.Response:

@@ -9,12 +9,34 @@ from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import executions
+from appfn.shim.rest import (
+    deployment_actions,
+    deployments,
+    downloads,
+    executions,
+    functions,
+    history,
+    runtimes,
+    uploads,
+    usage,
+    variables,
+)
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
 
-ALL: tuple[Operations, ...] = (executions.operations,)
+ALL: tuple[Operations, ...] = (
+    functions.operations,
+    runtimes.operations,
+    variables.operations,
+    uploads.operations,
+    deployments.operations,
+    deployment_actions.operations,
+    downloads.operations,
+    executions.operations,
+    history.operations,
+    usage.operations,
+)
 """Every operation there is, by resource."""
 BASE = "/v1"
 _ITEM = re.compile(r"([A-Za-z]+)\[\d{0,4}\]", re.ASCII)
