@@ -60,7 +60,8 @@ def parse(body: Json, format_: Format, *, now: datetime) -> Asked:
     if format_ < Format.V1_4 and len(data) > MAX_DATA:
         raise invalid_argument(name, f"Value must be a valid string and at most {MAX_DATA} chars long")
     asynchronous = _boolean("async", body.get("async"), default=format_ is Format.V0)
-    scheduled_at = _future(body.get("scheduledAt"), now)
+    later = body.get("scheduledAt")
+    scheduled_at = None if later is None else _future(later, now)
     if scheduled_at is not None and not asynchronous:
         raise AppwriteError(
             Problem.BAD_REQUEST,
@@ -128,6 +129,8 @@ def _text(name: str, value: Any) -> str:
 
 
 def _path(value: Any) -> str:
+    if value is None:
+        return "/"
     path = _text("path", value) or "/"
     if len(path) > MAX_PATH or not path.startswith("/") or not path.isprintable():
         raise invalid_argument("path", f"Value must begin with / and have at most {MAX_PATH} printable characters")
@@ -135,6 +138,8 @@ def _path(value: Any) -> str:
 
 
 def _method(value: Any) -> str:
+    if value is None:
+        return "POST"
     method = _text("method", value).upper() or "POST"
     if method not in METHODS:
         raise invalid_argument("method", f"Value must be one of ({', '.join(sorted(METHODS))})")
