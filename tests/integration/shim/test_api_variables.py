@@ -121,9 +121,7 @@ async def test_the_generation_of_1_0_reads_what_it_wrote(admin: Client) -> None:
     assert (await old.call("GET", "/v1/functions/hello")).body["vars"] == [model]
 
 
-async def test_a_new_value_holds_for_the_next_call(
-    admin: Client, project: ProjectKit, invoker: FakeInvoker
-) -> None:
+async def test_a_new_value_holds_for_the_next_call(admin: Client, project: ProjectKit, invoker: FakeInvoker) -> None:
     model = await create(admin, key="TOKEN", value="1")
     for value in ("2", "3", "4"):
         await admin.execute()
