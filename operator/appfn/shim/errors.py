@@ -20,6 +20,7 @@ class Problem(Enum):
     """
 
     ARGUMENT_INVALID = "general_argument_invalid", 400, "The request contains one or more invalid arguments."
+    BAD_REQUEST = "general_bad_request", 400, "There was an error processing your request. Please check its parameters."
     QUERY_INVALID = "general_query_invalid", 400, "The query's syntax is invalid."
     CURSOR_NOT_FOUND = "general_cursor_not_found", 400, "The cursor is invalid: no such execution."
     ROUTE_NOT_FOUND = "general_route_not_found", 404, "The requested route was not found."
@@ -30,6 +31,7 @@ class Problem(Enum):
         "Rate limit for the current endpoint has been exceeded. Please try again after some time.",
     )
     ACCESS_FORBIDDEN = "general_access_forbidden", 401, "Access to this API is forbidden."
+    UNKNOWN_ORIGIN = "general_unknown_origin", 403, "The request originated from an unknown origin."
     NOT_IMPLEMENTED = "general_not_implemented", 405, "This method is not part of appfn."
     FIELD_MANAGED = "general_field_managed", 409, "Somebody else manages what you want to change."
     PAYLOAD_TOO_LARGE = "general_payload_too_large", 413, "The request's body is too large."
@@ -74,6 +76,7 @@ class Problem(Enum):
     INVALID_CONTENT_RANGE = "storage_invalid_content_range", 400, "The content range is invalid. Check Content-Range."
     INVALID_FILE_SIZE = "storage_invalid_file_size", 400, "The file size is either not valid or exceeds the maximum."
     INVALID_FILE = "storage_invalid_file", 403, "The uploaded file is invalid. Please check the file and try again."
+    INVALID_RANGE = "storage_invalid_range", 416, "The requested range is not satisfiable."
     RUNTIME_UNSUPPORTED = "function_runtime_unsupported", 404, "The requested runtime is not supported."
     SYNCHRONOUS_TIMEOUT = "function_synchronous_timeout", 408, "Synchronous function execution timed out."
     DEPLOYMENT_NOT_FOUND = "deployment_not_found", 404, "Deployment with the requested ID could not be found."

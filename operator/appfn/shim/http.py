@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -21,6 +22,23 @@ BODY_SECONDS = 30.0
 def reply(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a JSON response."""
     return web.Response(body=dumps(content), status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
+
+
+async def stream(
+    request: web.Request, content: AsyncIterator[bytes], *, headers: Mapping[str, str], status: int = 200
+) -> web.StreamResponse:
+    """Send content as it comes; the connection is cut where it does not come whole."""
+    response = web.StreamResponse(status=status, headers=headers)
+    await response.prepare(request)
+    try:
+        async for piece in content:
+            await response.write(piece)
+        await response.write_eof()
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()  # an error's body would be taken for the rest of the content
+        raise
+    return response
 
 
 def failure(error: AppwriteError) -> web.Response:
@@ -53,15 +71,29 @@ def parse_json(body: bytes) -> Json:
     Raises:
         AppwriteError: general_argument_invalid.
     """
-    try:
-        content = _loads(body or b"null")
-    except (ValueError, RecursionError) as error:
-        raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
+    content = parse_value(body)
     if content is None or content == []:  # PHP's way to write an empty object
         return {}
     if not isinstance(content, dict):
         raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body must be a JSON object.")
     return content
+
+
+async def read_value(request: web.Request) -> Any:
+    """Return the JSON value that is the request's body, None for none; raises as `read_json`."""
+    return parse_value(await read_body(request))
+
+
+def parse_value(body: bytes) -> Any:
+    """Return the JSON value that a body is, None for none.
+
+    Raises:
+        AppwriteError: general_argument_invalid.
+    """
+    try:
+        return _loads(body or b"null")
+    except (ValueError, RecursionError) as error:
+        raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
 
 
 def _loads(body: bytes) -> Any:
