@@ -29,6 +29,9 @@ LABEL_MIRRORED = f"{GROUP}/mirrored"
 """On an Execution: it shows a call made over HTTP and is never submitted."""
 LABEL_API_KEY = f"{GROUP}/api-key"
 
+LABEL_WEBHOOK = f"{GROUP}/webhook"
+"""On a Secret: it holds what the webhook of that id, one of an Appwrite's, signs with."""
+
 COMPONENT_BUILD = "build"
 COMPONENT_POOL = "pool"
 """Of the apps/v1 Deployment of a pool; its pods are of COMPONENT_RUNTIME, as all that run code."""
@@ -171,3 +174,8 @@ def variables_secret(function: str, uid: str) -> str:
 def api_key_secret(key_id: str) -> str:
     """Name of the Secret that holds the hash of an API key."""
     return child_name("appfn-key", key_id)
+
+
+def webhook_secret(webhook_id: str) -> str:
+    """Name of the Secret that holds what a webhook of Appwrite signs with."""
+    return child_name("appfn-webhook", webhook_id)

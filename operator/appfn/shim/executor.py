@@ -20,7 +20,7 @@ from appfn.shim.auth.users import Users
 from appfn.shim.catalog import Callee
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.metrics import Metrics
-from appfn.shim.ports import Invoker
+from appfn.shim.ports import Invoker, Listener
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.variables import VariableResolver
 from appfn.store.executions import ExecutionStore
@@ -42,6 +42,7 @@ class Executor:
     endings: "Endings"
     rollouts: Rollouts
     users: Users
+    listener: Listener
     queue_limit: int
     now: Callable[[], datetime]
 
@@ -72,6 +73,7 @@ class Executor:
         record, created = await self.store.accept(request, queue_limit=self.queue_limit)
         if created:
             self.metrics.accepted(request)
+            self.listener.execution_created(record)
         return record
 
     async def wait(self, record: ExecutionRecord, *, within: float) -> ExecutionRecord:
@@ -136,6 +138,7 @@ class Executor:
         )
         self.metrics.finished(request, outcome)
         await self.store.record(record)
+        self.listener.execution_created(record)
         return record
 
 

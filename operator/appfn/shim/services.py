@@ -26,6 +26,9 @@ from appfn.shim.auth.web_documents import WebDocuments
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
+from appfn.shim.events.delivery import Delivery
+from appfn.shim.events.own import OwnEvents
+from appfn.shim.events.webhook import Webhooks
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
 from appfn.shim.ledger import Ledger
@@ -78,6 +81,8 @@ RESOLVER = web.AppKey("resolver", VariableResolver)
 INVOKER: web.AppKey[Invoker] = web.AppKey("invoker")
 EXECUTOR = web.AppKey("executor", Executor)
 WORKER = web.AppKey("worker", Worker)
+WEBHOOKS = web.AppKey("webhooks", Webhooks)
+DELIVERY = web.AppKey("delivery", Delivery)
 
 
 def make_dispatcher(
@@ -212,6 +217,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         monotonic=surroundings.monotonic,
     )
     app[CATALOG].on_function_gone(rollouts.forget)
+    own = OwnEvents(catalog=app[CATALOG], metrics=app[METRICS])
     app[EXECUTOR] = executor = Executor(
         store=app[STORE],
         invoker=app[INVOKER],
@@ -220,6 +226,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         endings=Endings(),
         rollouts=rollouts,
         users=app[USERS],
+        listener=own,
         queue_limit=config.queue_limit,
         now=surroundings.now,
     )
@@ -232,8 +239,17 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         now=surroundings.now,
         monotonic=surroundings.monotonic,
     )
-    async with made.running(remaining=lambda: app[DRAIN].remaining):
+    app[DELIVERY] = delivery = Delivery(executor=executor, subscriptions=app[CATALOG].subscriptions)
+    async with own.running(delivery), made.running(remaining=lambda: app[DRAIN].remaining):
         yield
+
+
+async def webhooks(app: web.Application) -> AsyncIterator[None]:
+    """Know Appwrite's webhooks."""
+    surroundings, seconds = app[SURROUNDINGS], app[CONFIG].auth_cache_seconds
+    app[WEBHOOKS] = known = Webhooks(surroundings.cluster, cache_seconds=seconds, monotonic=surroundings.monotonic)
+    yield
+    await known.aclose()
 
 
 async def housekeeping(app: web.Application) -> AsyncIterator[None]:
@@ -257,4 +273,4 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-ALL = (siblings, store, artifacts, catalog, keys, users, auth, invoker, worker, housekeeping)
+ALL = (siblings, store, artifacts, catalog, keys, users, auth, invoker, worker, webhooks, housekeeping)
