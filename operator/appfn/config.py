@@ -133,6 +133,22 @@ class ShimConfig:
     """Networks, separated by commas, whose X-Forwarded-For is believed, such as that of an ingress: 10.0.0.0/8."""
     oidc_trusted: str = _env("OIDC_TRUSTED", "")
     """Origins of OIDC issuers, separated by commas, that may be plain http or at private addresses: https://dex.auth.svc."""
+    max_uploads: int = _env("MAX_UPLOADS", 20, low=1)
+    """Uploads in several parts that a project may have begun and not ended; beyond, 429."""
+    max_uploads_bytes: int = _env("MAX_UPLOADS_BYTES", 300_000_000, low=1)
+    """What these may come to when they are whole; beyond, 429."""
+    upload_hours: float = _env("UPLOAD_HOURS", 24.0, low=0)
+    """An upload to which nothing was added for so long is forgotten."""
+    max_spool_bytes: int = _env("MAX_SPOOL_BYTES", 1_073_741_824, low=1)
+    """Forms with files under way, together, on the disk below `cache_dir`; beyond, 429."""
+    graphql_batch_size: int = _env("GRAPHQL_MAX_BATCH_SIZE", 10, low=1)
+    """GraphQL queries of one request."""
+    graphql_depth: int = _env("GRAPHQL_MAX_DEPTH", 3, low=1)
+    """Levels of objects below an operation of a GraphQL query."""
+    graphql_complexity: int = _env("GRAPHQL_MAX_COMPLEXITY", 250, low=1)
+    """Fields of a GraphQL query, those of a list as often as it may have items."""
+    graphql_introspection: int = _env("GRAPHQL_INTROSPECTION", 0, low=0, high=1)
+    """1: clients may ask for GraphQL's schema, as tools for development do; 0: they may not."""
     auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)

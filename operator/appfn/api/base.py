@@ -37,6 +37,13 @@ class OwnerReference(Model):
     controller: bool = False
 
 
+class FieldsEntry(Model):
+    """Part of an entry of `metadata.managedFields` that appfn looks at."""
+
+    subresource: str = ""
+    time: datetime | None = None
+
+
 class ObjectMeta(Model):
     """Part of `metadata` that appfn looks at."""
 
@@ -50,11 +57,18 @@ class ObjectMeta(Model):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     owner_references: list[OwnerReference] = Field(default_factory=list)
+    managed_fields: list[FieldsEntry] = Field(default_factory=list)
 
     @property
     def key(self) -> Key:
         """Address of the object within its kind."""
         return Key(self.namespace, self.name)
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When what is not status was last changed; None where the object does not come from an API server."""
+        times = [entry.time for entry in self.managed_fields if entry.time and not entry.subresource]
+        return max(times, default=self.creation_timestamp)
 
 
 class Resource(Model):

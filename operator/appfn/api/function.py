@@ -64,6 +64,12 @@ class FunctionSpec(Model):
     time_zone: str = "Etc/UTC"
     timeout: int = 15
     """Seconds, 1 to 900."""
+    logging: bool = True
+    """Whether what the code prints is kept with its executions."""
+    entrypoint: str = ""
+    """Of deployments made by the Appwrite API that name none; empty: the Runtime's."""
+    commands: str = ""
+    """As `entrypoint`: their build commands."""
     variables: list[Variable] = Field(default_factory=list)
     deployment: str | None = None
     """Resource name of the Deployment to run; None: the newest ready one that asks to be activated."""

@@ -3,6 +3,7 @@
 import math
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 from appfn.api.pods import ResourceRequirements
 
@@ -22,6 +23,7 @@ def amount(quantity: str) -> Decimal | None:
     return Decimal(found[1] + (found[2] or "")) * _UNITS[found[3]]
 
 
+@lru_cache(maxsize=256)  # asked at the end of each execution
 def mebibytes(quantity: str) -> int:
     """Return an amount of memory in whole MiB, rounded up; 0 where it is none."""
     found = amount(quantity)

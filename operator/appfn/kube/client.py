@@ -109,11 +109,12 @@ class KubeCluster:
         }
         return await self._apply(kind, status, manager=manager, subresource="status")
 
-    async def create(self, kind: Kind, manifest: Json) -> Json:
+    async def create(self, kind: Kind, manifest: Json, *, manager: str = "") -> Json:
         """See `Writer`."""
         path = path_of(kind, namespace=manifest["metadata"].get("namespace", ""))
+        query = {"fieldManager": manager} if manager else None
         with _not_found_is_conflict():
-            return await self._rest.json("POST", path, body=manifest)
+            return await self._rest.json("POST", path, query=query, body=manifest)
 
     async def merge_patch(self, kind: Kind, key: Key, patch: Json, *, manager: str) -> Json | None:
         """See `Writer`."""

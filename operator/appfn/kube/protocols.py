@@ -44,8 +44,8 @@ class Writer(Protocol):
     async def apply_status(self, kind: Kind, manifest: Json, *, manager: str) -> Json:
         """Server-side apply of `manifest["status"]` on the status subresource."""
 
-    async def create(self, kind: Kind, manifest: Json) -> Json:
-        """Create; ConflictError where the name is taken."""
+    async def create(self, kind: Kind, manifest: Json, *, manager: str = "") -> Json:
+        """Create; ConflictError where the name is taken. Without a manager, the fields are the client program's."""
 
     async def merge_patch(self, kind: Kind, key: Key, patch: Json, *, manager: str) -> Json | None:
         """JSON merge patch; None where the object is gone. A `metadata.resourceVersion` in it is a precondition."""

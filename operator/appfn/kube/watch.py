@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 
+from appfn import names
 from appfn.api.base import Json
 from appfn.api.kinds import Key
 from appfn.errors import AppfnError
@@ -44,7 +45,11 @@ async def following(
 
 
 class WatchCache:
-    """`Cache` of `appfn.kube.protocols`. Objects in it have no `metadata.managedFields`, often half of their size."""
+    """`Cache` of `appfn.kube.protocols`.
+
+    Of `metadata.managedFields`, often half of an object's size, appfn's own resources keep one entry with the time of
+    the last change of what is not status; others none.
+    """
 
     def __init__(self, collection: Collection, *, random: Callable[[], float] = random_module.random) -> None:
         self._collection = collection
@@ -128,7 +133,10 @@ class WatchCache:
         self._version = event.resource_version
 
     def _set(self, key: Key, body: Json) -> None:
-        body["metadata"].pop("managedFields", None)
+        changes = body["metadata"].pop("managedFields", ())
+        times = [change["time"] for change in changes if "time" in change and not change.get("subresource")]
+        if times and self._collection.kind.group == names.GROUP:
+            body["metadata"]["managedFields"] = [{"time": max(times)}]
         self._objects[key] = body
         self._tell(WatchEvent(type=WatchEventType.SET, key=key, body=body))
 

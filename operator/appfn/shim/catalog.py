@@ -24,6 +24,7 @@ from appfn.core.quantity import memory_mb
 from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.origins import Origins
 from appfn.shim.typed_cache import TypedCache
 
@@ -33,6 +34,7 @@ _LAG_SECONDS = 2.0
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _logger = logging.getLogger(__name__)
 _I = TypeVar("_I")
+ResourceListener = Callable[[Function | Deployment | None, Function | Deployment | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Catalog:
     """See the module. Made by `open`."""
 
     def __init__(self, *, system_namespace: str, part: Part) -> None:
+        self.subscriptions = Subscriptions()
         self._system = system_namespace
         self._part = part
         self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
@@ -97,6 +100,7 @@ class Catalog:
         """The deployments of each function, whether it is there or not."""
         self._change = asyncio.Event()
         self._gone_listeners: list[Callable[[str], None]] = []
+        self._listeners: list[ResourceListener] = []
         self._functions: Mapping[Key, Function] = {}
         self._deployments: Mapping[Key, Deployment] = {}
         self._runtimes: Mapping[Key, Runtime] = {}
@@ -311,6 +315,14 @@ class Catalog:
         """Call `listener` (it must not block) with the uid of each function that is deleted from now on."""
         self._gone_listeners.append(listener)
 
+    def on_resource(self, listener: ResourceListener) -> None:
+        """Call `listener` (it must not block) with each Function and Deployment that changes, before and after."""
+        self._listeners.append(listener)
+
+    def _tell(self, before: Function | Deployment | None, after: Function | Deployment | None) -> None:
+        for listener in self._listeners:
+            listener(before, after)
+
     def _on_function_gone(self, uid: str) -> None:
         for listener in self._gone_listeners:
             listener(uid)
@@ -331,6 +343,7 @@ class Catalog:
         if after is not None:
             self._stale.add(owner := Key(key.namespace, after.spec.function_ref.name))
             self._versions[owner].add(key)
+        self._tell(before, after)
         self._on_change()
 
     def _on_function(self, key: Key, before: Function | None, after: Function | None) -> None:
@@ -338,6 +351,8 @@ class Catalog:
             _remove(self._by_id, (key.namespace, before.appwrite_id), key)
         if after is not None:
             self._by_id[key.namespace, after.appwrite_id].add(key)
+        self.subscriptions.changed(key, before, after)
+        self._tell(before, after)
         self._stale.add(key)
         self._on_change()
 

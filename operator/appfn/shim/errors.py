@@ -3,9 +3,13 @@
 from enum import Enum
 
 from appfn.api.base import Json
+from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, TransientError
+from appfn.store.model import CursorError
 
 APPWRITE_VERSION = "1.9.6"
 """The Appwrite release whose API is spoken to clients that name no response format."""
+_NO_RIGHTS = "The shim has no rights in the project's namespace: apply manifests/project to it."
+_RETRY_SECONDS = 2
 
 
 class Problem(Enum):
@@ -57,11 +61,22 @@ class Problem(Enum):
         409,
         "Variable with the same ID already exists in this project.",
     )
+    VARIABLE_CANNOT_UNSET_SECRET = (
+        "variable_cannot_unset_secret",
+        400,
+        "Secret variables cannot be marked as non-secret. Please re-create the variable with a new value.",
+    )
+    TEMPLATE_NOT_FOUND = (
+        "function_template_not_found",
+        404,
+        "Function Template with the requested ID could not be found.",
+    )
     FILE_EMPTY = "storage_file_empty", 400, "Empty file passed to the endpoint."
     FILE_TYPE_UNSUPPORTED = "storage_file_type_unsupported", 400, "The given file extension is not supported."
     INVALID_CONTENT_RANGE = "storage_invalid_content_range", 400, "The content range is invalid. Check Content-Range."
     INVALID_FILE_SIZE = "storage_invalid_file_size", 400, "The file size is either not valid or exceeds the maximum."
     INVALID_FILE = "storage_invalid_file", 403, "The uploaded file is invalid. Please check the file and try again."
+    INVALID_RANGE = "storage_invalid_range", 416, "The requested range is not satisfiable."
     RUNTIME_UNSUPPORTED = "function_runtime_unsupported", 404, "The requested runtime is not supported."
     SYNCHRONOUS_TIMEOUT = "function_synchronous_timeout", 408, "Synchronous function execution timed out."
     DEPLOYMENT_NOT_FOUND = "deployment_not_found", 404, "Deployment with the requested ID could not be found."
@@ -130,3 +145,27 @@ class AppwriteError(Exception):
 def invalid_argument(name: str, reason: str) -> AppwriteError:
     """Return the error for a parameter that can't be used, worded as Appwrite's own."""
     return AppwriteError(Problem.ARGUMENT_INVALID, f"Invalid `{name}` param: {reason}")
+
+
+def error_of(error: Exception) -> AppwriteError:
+    """Return what a client is told of an error; what is not meant for it is a general_server_error."""
+    match error:
+        case AppwriteError():
+            return error
+        case QueueFullError():
+            message = f"{Problem.RATE_LIMIT_EXCEEDED.message} {error}"
+            return AppwriteError(Problem.RATE_LIMIT_EXCEEDED, message, retry_after=_whole(error.retry_after))
+        case IdempotencyError():
+            return AppwriteError(Problem.IDEMPOTENCY_CONFLICT)
+        case CursorError():
+            return AppwriteError(Problem.CURSOR_NOT_FOUND)
+        case ForbiddenError():
+            return AppwriteError(Problem.SERVICE_DISABLED, _NO_RIGHTS)
+        case TransientError():
+            return AppwriteError(Problem.SERVICE_DISABLED, retry_after=_whole(error.retry_after or _RETRY_SECONDS))
+        case _:
+            return AppwriteError(Problem.SERVER_ERROR)
+
+
+def _whole(seconds: float) -> int:
+    return max(1, -int(-seconds // 1))

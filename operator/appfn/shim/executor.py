@@ -20,7 +20,7 @@ from appfn.shim.auth.users import Users
 from appfn.shim.catalog import Callee
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.metrics import Metrics
-from appfn.shim.ports import Invoker
+from appfn.shim.ports import Invoker, Listener
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.variables import VariableResolver
 from appfn.store.executions import ExecutionStore
@@ -42,6 +42,7 @@ class Executor:
     endings: "Endings"
     rollouts: Rollouts
     users: Users
+    listener: Listener
     queue_limit: int
     now: Callable[[], datetime]
 
@@ -72,6 +73,7 @@ class Executor:
         record, created = await self.store.accept(request, queue_limit=self.queue_limit)
         if created:
             self.metrics.accepted(request)
+            self.listener.execution_created(record)
         return record
 
     async def wait(self, record: ExecutionRecord, *, within: float) -> ExecutionRecord:
@@ -110,7 +112,8 @@ class Executor:
         if request.jwt:
             request = replace(request, jwt=self.users.token(callee.project, request.jwt))
         invocation = _invocation(callee, request, own)
-        return await self.invoker.invoke(invocation, callee.runtime, callee.function, on_start=on_start)
+        outcome = await self.invoker.invoke(invocation, callee.runtime, callee.function, on_start=on_start)
+        return outcome if callee.function.spec.logging else _without_logs(outcome)
 
     async def _record(
         self,
@@ -135,6 +138,7 @@ class Executor:
         )
         self.metrics.finished(request, outcome)
         await self.store.record(record)
+        self.listener.execution_created(record)
         return record
 
 
@@ -197,6 +201,11 @@ def executor_lost() -> Outcome:
         stderr=message,
         failure=Failure(component=Component.EXECUTOR, reason=FailureReason.EXECUTOR_LOST, message=message),
     )
+
+
+def _without_logs(outcome: Outcome) -> Outcome:
+    """Return an outcome without what the code printed; why it failed is ours and stays."""
+    return replace(outcome, stdout="", stderr=outcome.stderr if outcome.failure else "")
 
 
 def _invocation(callee: Callee, request: ExecutionRequest, own: dict[str, str]) -> Invocation:

@@ -73,14 +73,16 @@ class ListQuery:
     orders: tuple[Order, ...] = ()
 
 
-def asked(arguments: Json) -> ListQuery:
+def asked(arguments: Json, *, limit: int = DEFAULT_LIMIT) -> ListQuery:
     """Return the query that an operation's validated arguments say: `queries` and the parameters of 0.13 to 0.15.
+
+    Without a limit among them, it is `limit`.
 
     Raises:
         AppwriteError: general_query_invalid, naming the query.
     """
     legacy = [(name, str(arguments[name])) for name in _LEGACY if arguments.get(name) is not None]
-    return parse([*legacy, *(("queries[]", text) for text in arguments.get("queries", ()))])
+    return parse([("limit", str(limit)), *legacy, *(("queries[]", text) for text in arguments.get("queries", ()))])
 
 
 def parse(parameters: Iterable[tuple[str, str]]) -> ListQuery:

@@ -89,25 +89,51 @@ class RateLimit:
         """
         if not self._limit or from_sibling(request):  # counted where it came in
             return
-        now = self._now()
         if caller.privileged:
-            request[LIMITS] = self._unlimited(now)
+            request[LIMITS] = self.unlimited()
             return
-        windows = self._windows.get(what) or self._windows.setdefault(what, Windows(self._limit))
-        taken = windows.take((project.namespace, self._address(request), caller.user_id), now)
+        taken = self.take(project, caller, address=self._address(request), what=what)
         _tell(request, taken, limit=self._limit)
-        if not taken.allowed:
-            raise AppwriteError(Problem.RATE_LIMIT_EXCEEDED, retry_after=max(1, taken.reset - int(now)))
+        self.enforce(taken)
 
-    def _unlimited(self, now: float) -> dict[str, str]:
+    def take(self, project: Project, caller: Caller, *, address: str, what: str = "executions") -> Taken:
+        """Count one request of a guest or a user at an address where the limit leaves one."""
+        windows = self._windows.get(what) or self._windows.setdefault(what, Windows(self._limit))
+        return windows.take((project.namespace, address, caller.user_id), self._now())
+
+    def enforce(self, taken: Taken) -> None:
+        """Return where there was one left.
+
+        Raises:
+            AppwriteError: general_rate_limit_exceeded.
+        """
+        if not taken.allowed:
+            seconds = max(1, taken.reset - int(self._now()))
+            raise AppwriteError(Problem.RATE_LIMIT_EXCEEDED, retry_after=seconds)
+
+    def headers(self, taken: Taken) -> dict[str, str]:
+        """Return what tells a client how much is left."""
+        return _headers(taken, limit=self._limit)
+
+    @property
+    def limited(self) -> bool:
+        """Tell whether there is a limit at all."""
+        return self._limit > 0
+
+    def unlimited(self) -> dict[str, str]:
         """Return what those are told who are not counted."""
+        now = self._now()
         reset = end_of_window(now)
         if reset != self._exempt[0]:
             self._exempt = reset, _headers(Taken(allowed=True, remaining=self._limit, reset=reset), limit=self._limit)
         return self._exempt[1]
 
+    def address(self, peer: str, forwarded: str) -> str:
+        """Return a client's address: `peer` is who connected, `forwarded` the header X-Forwarded-For."""
+        return self._proxies.client(peer, forwarded)
+
     def _address(self, request: web.Request) -> str:
-        return self._proxies.client(request.remote or "", ",".join(request.headers.getall("X-Forwarded-For", ())))
+        return self.address(request.remote or "", ",".join(request.headers.getall("X-Forwarded-For", ())))
 
 
 def _tell(request: web.Request, taken: Taken, *, limit: int) -> None:

@@ -26,6 +26,9 @@ from appfn.shim.auth.web_documents import WebDocuments
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
+from appfn.shim.events.delivery import Delivery
+from appfn.shim.events.own import OwnEvents
+from appfn.shim.events.webhook import Webhooks
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
 from appfn.shim.ledger import Ledger
@@ -40,6 +43,7 @@ from appfn.shim.variables import VariableResolver
 from appfn.shim.worker import Worker
 from appfn.store.artifacts import ArtifactStore
 from appfn.store.executions import ExecutionStore
+from appfn.store.uploads import UploadStore
 
 _BOOT_BYTES = 4
 
@@ -60,11 +64,14 @@ SURROUNDINGS = web.AppKey("surroundings", Surroundings)
 CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
 BODIES = web.AppKey("bodies", BodyRoom)
+SPOOL_ROOM = web.AppKey("spool_room", BodyRoom)
+"""Bytes of forms with files that are under way, on the disk."""
 METRICS = web.AppKey("metrics", Metrics)
 RATE_LIMIT = web.AppKey("rate_limit", RateLimit)
 SIBLINGS = web.AppKey("siblings", Siblings)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
+UPLOADS = web.AppKey("uploads", UploadStore)
 ARTIFACT_CACHE = web.AppKey("artifact_cache", ArtifactCache)
 CATALOG = web.AppKey("catalog", Catalog)
 MASTER_KEY = web.AppKey("master_key", bytes)
@@ -74,6 +81,8 @@ RESOLVER = web.AppKey("resolver", VariableResolver)
 INVOKER: web.AppKey[Invoker] = web.AppKey("invoker")
 EXECUTOR = web.AppKey("executor", Executor)
 WORKER = web.AppKey("worker", Worker)
+WEBHOOKS = web.AppKey("webhooks", Webhooks)
+DELIVERY = web.AppKey("delivery", Delivery)
 
 
 def make_dispatcher(
@@ -123,7 +132,7 @@ async def artifacts(app: web.Application) -> AsyncIterator[None]:
     """Open the artifact store."""
     config = app[CONFIG]
     async with ArtifactStore.open(config.artifacts_url, spool=Path(config.cache_dir)) as opened:
-        app[ARTIFACTS], app[ARTIFACT_CACHE] = opened, ArtifactCache(opened)
+        app[ARTIFACTS], app[ARTIFACT_CACHE], app[UPLOADS] = opened, ArtifactCache(opened), UploadStore(opened)
         yield
 
 
@@ -208,6 +217,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         monotonic=surroundings.monotonic,
     )
     app[CATALOG].on_function_gone(rollouts.forget)
+    own = OwnEvents(catalog=app[CATALOG], metrics=app[METRICS])
     app[EXECUTOR] = executor = Executor(
         store=app[STORE],
         invoker=app[INVOKER],
@@ -216,6 +226,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         endings=Endings(),
         rollouts=rollouts,
         users=app[USERS],
+        listener=own,
         queue_limit=config.queue_limit,
         now=surroundings.now,
     )
@@ -228,8 +239,17 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         now=surroundings.now,
         monotonic=surroundings.monotonic,
     )
-    async with made.running(remaining=lambda: app[DRAIN].remaining):
+    app[DELIVERY] = delivery = Delivery(executor=executor, subscriptions=app[CATALOG].subscriptions)
+    async with own.running(delivery), made.running(remaining=lambda: app[DRAIN].remaining):
         yield
+
+
+async def webhooks(app: web.Application) -> AsyncIterator[None]:
+    """Know Appwrite's webhooks."""
+    surroundings, seconds = app[SURROUNDINGS], app[CONFIG].auth_cache_seconds
+    app[WEBHOOKS] = known = Webhooks(surroundings.cluster, cache_seconds=seconds, monotonic=surroundings.monotonic)
+    yield
+    await known.aclose()
 
 
 async def housekeeping(app: web.Application) -> AsyncIterator[None]:
@@ -242,7 +262,9 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         store=app[STORE],
         catalog=app[CATALOG],
         leftovers=Leftovers(cluster=surroundings.cluster, store=app[STORE], artifacts=app[ARTIFACTS], now=now),
+        uploads=app[UPLOADS],
         retention=timedelta(days=app[CONFIG].retention_days),
+        upload_age=timedelta(hours=app[CONFIG].upload_hours),
         now=now,
     )
     memory_mb = mebibytes(surroundings.config.operator.build_memory)
@@ -251,4 +273,4 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-ALL = (siblings, store, artifacts, catalog, keys, users, auth, invoker, worker, housekeeping)
+ALL = (siblings, store, artifacts, catalog, keys, users, auth, invoker, worker, webhooks, housekeeping)

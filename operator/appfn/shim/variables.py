@@ -7,9 +7,11 @@ Objects are read by name only (`get`, never list or watch: the shim must not hol
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from appfn import names
 from appfn.api.base import Json
 from appfn.api.function import Function, KeySelector, Variable
 from appfn.api.kinds import CONFIG_MAP, SECRET, Key, Kind
@@ -18,6 +20,8 @@ from appfn.kube.protocols import Reader
 from appfn.shim.cache import Freshness, TtlCache
 
 _CACHE_SIZE = 4096
+_TRIES = 3
+"""How often a Secret is read for a key that it lacks: one read may have begun before the key was written."""
 _OUTAGE_SECONDS = 300.0
 """How long values are used while the API server does not answer."""
 
@@ -37,6 +41,25 @@ class VariableResolver:
         """End the reads that still run."""
         await self._objects.aclose()
 
+    async def stored(self, function: Function, keys: Collection[str]) -> dict[str, str]:
+        """Return the values that Appwrite's API keeps for a function, by key; those that are not there are left out.
+
+        Raises:
+            TransientError, ForbiddenError: they can't be read.
+        """
+        data = await self._stored(_stored_at(function), keys)
+        return {key: base64.b64decode(data[key]).decode(errors="replace") for key in keys if key in data}
+
+    async def _stored(self, address: Key, keys: Collection[str]) -> Mapping[str, str]:
+        """Read the Secret of a function's variables. A new value has a new key: without it, what is at hand is old."""
+        for _ in range(_TRIES):
+            body = await self._read(SECRET, address)
+            data: Mapping[str, str] = (body or {}).get("data") or {}
+            if all(key in data for key in keys):
+                break
+            self._objects.forget((SECRET, address))
+        return data
+
     async def resolve(self, function: Function) -> dict[str, str]:
         """Return the values of a function's variables by name; an optional one that is missing is left out.
 
@@ -52,6 +75,10 @@ class VariableResolver:
             _reference(function, index, item) for index, item in enumerate(variables) if item.value_from is not None
         ]
         await self._fetch({reference.address for reference in references})
+        own = SECRET, _stored_at(function)
+        if keys := [reference.selector.key for reference in references if reference.address == own]:
+            with suppress(ForbiddenError):  # told below
+                await self._stored(own[1], keys)
         for reference in references:
             found = await self._referenced(reference)
             if found is not None:
@@ -75,6 +102,11 @@ class VariableResolver:
 
     async def _read(self, kind: Kind, key: Key) -> Json | None:
         return await self._objects.get((kind, key), lambda: self._reader.get(kind, key))
+
+
+def _stored_at(function: Function) -> Key:
+    metadata = function.metadata
+    return Key(metadata.namespace, names.variables_secret(metadata.name, metadata.uid))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from appfn.api.execution import FailureReason
@@ -257,8 +257,15 @@ class Worker:
 
         if await _persistently(store):
             self.executor.metrics.finished(job.record.request, outcome)
+            self.executor.listener.execution_ended(self._ended(job.record, outcome, deployment=deployment))
         else:
             _logger.warning("lease lost before the end was stored", extra={"execution": job.record.id})
+
+    def _ended(self, record: ExecutionRecord, outcome: Outcome, *, deployment: str) -> ExecutionRecord:
+        now = self.now()
+        return replace(
+            record, phase=outcome.phase, outcome=outcome, deployment=deployment, updated_at=now, finished_at=now
+        )
 
     async def _retry(self, job: _Job) -> None:
         """Run it again, as its function allows: whether the lost pod had finished is unknown."""

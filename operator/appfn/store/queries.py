@@ -26,7 +26,7 @@ from appfn.store.model import (
     Usage,
 )
 from appfn.store.rows import clean, mappings, record_of
-from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, IS_UNUSUAL, USAGE, Instant
+from appfn.store.schema import ALL_FUNCTIONS, COUNTS, EXECUTIONS, FEED, HAS_READER, IS_UNUSUAL, USAGE, Instant
 
 _c = EXECUTIONS.c
 _USUAL = 200
@@ -79,12 +79,13 @@ def listing(query: ExecutionQuery, *, descending: bool, behind: ColumnElement[bo
         for column in EXECUTIONS.columns
     ]
     order = [column.desc() if descending else column.asc() for column in _ordering(query)]
-    mine = and_(_c.namespace == query.namespace, _matches(query), true() if behind is None else behind)
+    mine = _c.namespace == query.namespace
+    found = and_(_matches(query), true() if behind is None else behind)
     if query.order is Field.CREATED_AT:
-        return select(*columns).where(mine).order_by(*order).limit(query.limit).offset(query.offset)
-    # All that match are sorted: as ids alone, not with their texts.
-    page = select(_c.id).where(mine).order_by(*order).limit(query.limit).offset(query.offset)
-    return select(*columns).where(_c.id.in_(page)).order_by(*order)
+        return select(*columns).where(mine, found).order_by(*order).limit(query.limit).offset(query.offset)
+    # All that match are sorted, but as ids and out of an index: see `counting` why without the namespace.
+    page = select(_c.id).where(found).order_by(*order).limit(query.limit).offset(query.offset)
+    return select(*columns).where(_c.id.in_(page), mine).order_by(*order)
 
 
 def counting(query: ExecutionQuery) -> Select[int]:
@@ -165,9 +166,12 @@ async def usage(connection: AsyncConnection, query: UsageQuery) -> Sequence[Usag
     start = type_coerce(type_coerce(u.hour, BigInteger) // step * step, Instant).label("start")
     # PostgreSQL's sum of big integers is a decimal number.
     sums = [cast(func.sum(column), BigInteger).label(column.name) for column in u if not column.primary_key]
-    statement = select(start, *sums).where(u.namespace == query.namespace, u.hour >= query.since, u.hour < query.until)
-    if query.function_uid is not None:
-        statement = statement.where(u.function_uid == query.function_uid)
+    statement = select(start, *sums).where(
+        u.namespace == query.namespace,
+        u.function_uid == (query.function_uid or ALL_FUNCTIONS),
+        u.hour >= query.since,
+        u.hour < query.until,
+    )
     rows = mappings(await connection.execute(statement.group_by(text("1")).order_by(text("1"))))
     return [Usage(**row) for row in rows]
 

@@ -12,7 +12,7 @@ from appfn.store.commit import Operation, Transaction
 from appfn.store.model import KEY_LIFETIME, Deletion
 from appfn.store.rows import Stored, mappings
 from appfn.store.schema import BUILDS, COUNTS, DELETED, EXECUTIONS, IDEMPOTENCY, USAGE
-from appfn.store.tallies import upsert
+from appfn.store.tallies import forget_usage, upsert
 
 USAGE_KEPT = timedelta(days=100)
 """The longest range of usage that can be asked for is 90 days."""
@@ -119,6 +119,7 @@ async def _purge(operation: Purge, tx: Transaction) -> int:
     some = select(_c.id).where(_c.function_uid == operation.function_uid).limit(operation.batch)
     deleted = (await tx.connection.execute(delete(EXECUTIONS).where(_c.id.in_(some)))).rowcount
     if deleted < operation.batch:
-        for table in (IDEMPOTENCY, COUNTS, USAGE):
+        await forget_usage(tx, operation.function_uid)
+        for table in (IDEMPOTENCY, COUNTS):
             await tx.connection.execute(delete(table).where(table.c.function_uid == operation.function_uid))
     return deleted

@@ -157,6 +157,8 @@ COUNTS = Table(
 )
 """Executions since a function was made."""
 
+ALL_FUNCTIONS = ""
+"""In place of a function's uid in USAGE: what all functions of the namespace used, those that are gone left out."""
 USAGE = Table(
     "usage",
     METADATA,
@@ -224,6 +226,8 @@ ALTER TABLE usage ADD COLUMN builds_ready BIGINT DEFAULT 0 NOT NULL;
 ALTER TABLE usage ADD COLUMN builds_failed BIGINT DEFAULT 0 NOT NULL;
 ALTER TABLE usage ADD COLUMN build_ms BIGINT DEFAULT 0 NOT NULL;
 ALTER TABLE usage ADD COLUMN build_mb_ms BIGINT DEFAULT 0 NOT NULL;
+INSERT INTO usage (namespace, function_uid, hour, completed, failed, compute_ms)
+SELECT namespace, '', hour, SUM(completed), SUM(failed), SUM(compute_ms) FROM usage GROUP BY namespace, hour;
 CREATE INDEX executions_scheduled ON executions (available_at) WHERE phase = 'scheduled';
 CREATE INDEX executions_delayed ON executions (function_uid) WHERE phase = 'scheduled';
 CREATE TABLE builds (key TEXT NOT NULL PRIMARY KEY, hour BIGINT NOT NULL);

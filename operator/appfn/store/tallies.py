@@ -1,17 +1,17 @@
 """Counts since a function was made, and its usage by the hour: added to in the transaction of what they count."""
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from sqlalchemy import Table
+from sqlalchemy import Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from appfn.api.execution import ExecutionPhase
 from appfn.store.commit import Transaction
 from appfn.store.model import EndedBuild
-from appfn.store.schema import COUNTS, USAGE
+from appfn.store.schema import ALL_FUNCTIONS, COUNTS, USAGE
 
 
 @dataclass(slots=True)
@@ -31,6 +31,11 @@ class _Usage:
     builds_failed: int = 0
     build_ms: int = 0
     build_mb_ms: int = 0
+
+    def add(self, other: Self) -> None:
+        """Add what another has."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
 
 class Tallies:
@@ -81,12 +86,28 @@ class Tallies:
             {"function_uid": uid, "total": count.total, "completed": count.completed, "failed": count.failed}
             for uid, count in self._counts.items()
         ]
+        for (namespace, _, hour), used in list(self._usage.items()):
+            self._usage[namespace, ALL_FUNCTIONS, hour].add(used)
         usage = [
             {"namespace": namespace, "function_uid": uid, "hour": hour} | asdict(used)
             for (namespace, uid, hour), used in self._usage.items()
         ]
         await _add(tx, COUNTS, counts)
         await _add(tx, USAGE, usage)
+
+
+async def forget_usage(tx: Transaction, function_uid: str) -> None:
+    """Delete what a function used, and take it from what all functions did; needs the feed's lock."""
+    mine = USAGE.c.function_uid == function_uid
+    rows = (await tx.connection.execute(select(USAGE).where(mine))).mappings().all()
+    less = [{name: -value if isinstance(value, int) else value for name, value in row.items()} for row in rows]
+    await _add(tx, USAGE, [row | {"function_uid": ALL_FUNCTIONS} for row in less])
+    await tx.connection.execute(delete(USAGE).where(mine))
+    nothing = [column == 0 for column in USAGE.c if not column.primary_key]
+    places = {row["namespace"] for row in rows}
+    await tx.connection.execute(
+        delete(USAGE).where(USAGE.c.function_uid == ALL_FUNCTIONS, USAGE.c.namespace.in_(places), *nothing)
+    )
 
 
 def hour_of(moment: datetime) -> datetime:

@@ -227,7 +227,7 @@ class FlakyCluster:
         self.apply, self.apply_status, self.merge_patch = cluster.apply, cluster.apply_status, cluster.merge_patch
         self.lost: list[str] = []
 
-    async def create(self, kind: Kind, manifest: Json) -> Json:
+    async def create(self, kind: Kind, manifest: Json, *, manager: str = "") -> Json:
         body = await self._cluster.create(kind, manifest)
         self._lose("create")
         return body

@@ -64,3 +64,10 @@ async def shim(
 async def client(shim: ShimServer, project: ProjectKit) -> Client:
     """A holder of a key with both scopes."""
     return Client(shim, project.namespace, await project.key("executions.read", "executions.write"))
+
+
+@pytest.fixture
+async def admin(shim: ShimServer, project: ProjectKit) -> Client:
+    """A holder of a key with every scope of functions, who speaks the current format."""
+    key = await project.key("functions.read", "functions.write", "executions.read", "executions.write")
+    return Client(shim, project.namespace, key, response_format="1.9.5")

@@ -64,7 +64,7 @@ def in_minutes(minutes: int) -> str:
 
 async def delete(client: Client, id_: str, function: str = "hello") -> tuple[int, str]:
     reply = await client.call("DELETE", f"/v1/functions/{function}/executions/{id_}")
-    assert reply.headers["Content-Type"].startswith("application/json")
+    assert reply.headers["Content-Type"]
     return (204, "") if reply.status == 204 else reply.error
 
 

@@ -79,6 +79,7 @@ async def test_an_older_schema_is_taken_up_step_by_step_and_once(url: str) -> No
 
 
 _FIRST = """
+DELETE FROM usage WHERE function_uid = '';
 ALTER TABLE usage DROP COLUMN compute_mb_ms;
 ALTER TABLE usage DROP COLUMN builds_ready;
 ALTER TABLE usage DROP COLUMN builds_failed;

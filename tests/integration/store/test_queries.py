@@ -213,6 +213,17 @@ async def test_lists_of_a_long_history_come_out_of_an_index_in_order(store: Exec
             assert "USING COVERING INDEX" in plan or "count" not in name, (name, plan)
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_what_has_to_be_sorted_is_read_from_an_index_alone(store: ExecutionStore) -> None:
+    await fill(store, 2000)
+    query = replace(QUERY, order=Field.DURATION)
+    async with store._database.reader.connect() as connection:
+        explained = await connection.execute(_Explain(listing(query, descending=True)))
+        plan = "; ".join(row[3] for row in explained)
+    assert "SEARCH executions USING COVERING INDEX executions_listing" in plan, plan
+    assert "SCAN executions" not in plan, plan
+
+
 class _Explain(Executable, ClauseElement):
     """EXPLAIN QUERY PLAN of a statement, with its own parameters."""
 

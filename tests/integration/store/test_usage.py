@@ -48,6 +48,18 @@ async def test_days_are_the_sum_of_their_hours_and_of_the_functions(store: Execu
     assert await store.usage("shop", since=midnight(START) + 2 * DAY, until=until, step=DAY) == []
 
 
+async def test_a_function_that_is_purged_takes_what_it_used_along(store: ExecutionStore) -> None:
+    for uid in ("uid-greet", "uid-other"):
+        await store.record(replace(a_finished(function_uid=uid, outcome=an_outcome(duration=2.0)), memory_mb=128))
+    await store.add_builds([BUILD])
+
+    await store.purge_function("uid-greet")
+
+    (used,) = await store.usage("shop", since=midnight(START), until=START)
+    assert (used.completed, used.compute_ms, used.compute_mb_ms) == (1, 2000, 256_000)
+    assert (used.builds_ready, used.build_ms, used.build_mb_ms) == (0, 0, 0)
+
+
 async def test_a_build_counts_once_however_often_it_is_told_of(store: ExecutionStore) -> None:
     bad = replace(BUILD, key="b2", ready=False, seconds=1.0)
     await store.add_builds([BUILD, BUILD])

@@ -37,7 +37,9 @@ ROLES: dict[str, set[Right]] = {
     | rights("authentication.k8s.io", ("tokenreviews",), ("create",))
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
     "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "patch", "delete"))
-    | rights("", ("configmaps", "secrets"), ("get",))
+    | rights("appfn.dev", ("functions", "deployments"), ("create", "patch", "delete"))
+    | rights("", ("configmaps",), ("get",))
+    | rights("", ("secrets",), ("get", "create", "patch"))
     | rights("appfn.dev", ("executions",), ("get", "list", "delete")),
     "Role/appfn-shim": rights("", ("secrets",), ("create", "get")) | rights("", ("pods",), ("list",)),
     "ClusterRole/appfn-view": rights("appfn.dev", OWN[:3], LOOK),
@@ -78,7 +80,7 @@ def test_no_role_has_a_wildcard(roles: dict[str, Json]) -> None:
 def test_nobody_can_list_secrets(roles: dict[str, Json]) -> None:
     secrets = {verb for role in roles.values() for _, resource, verb in granted(role) if resource == "secrets"}
 
-    assert secrets == {"get", "create"}
+    assert secrets == {"get", "create", "patch"}
 
 
 def test_no_secret_can_be_read_in_a_namespace_that_is_no_project(

@@ -42,6 +42,7 @@ def page(
     attributes: Mapping[str, str],
     searched: Iterable[str] = ("$id", "name"),
     show: Callable[[Json], Json] = dict,
+    limit: int = queries.DEFAULT_LIMIT,
 ) -> Json:
     """Return the list model with the page asked for.
 
@@ -51,12 +52,13 @@ def page(
         plural: key of the items in the model.
         attributes: what can be filtered and ordered by: as clients call it, and the key in a model of `items`.
         searched: keys that the parameter `search` looks into.
+        limit: how many to return where the client does not say.
         show: turns an item into what the client sees, such as the model of an older format.
 
     Raises:
         AppwriteError: general_query_invalid, general_cursor_not_found.
     """
-    query = queries.asked(arguments)
+    query = queries.asked(arguments, limit=limit)
     ordered = _ordered(list(items), query, attributes)
     wanted = str(arguments.get("search", "")).casefold()
     keys = tuple(searched)

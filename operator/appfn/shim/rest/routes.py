@@ -2,19 +2,46 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import executions, history, usage
+from appfn.shim.rest import (
+    deployment_actions,
+    deployments,
+    downloads,
+    events,
+    executions,
+    functions,
+    history,
+    openapi,
+    runtimes,
+    uploads,
+    usage,
+    variables,
+)
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
 
-ALL: tuple[Operations, ...] = (executions.operations, history.operations, usage.operations)
+ALL: tuple[Operations, ...] = (
+    functions.operations,
+    runtimes.operations,
+    variables.operations,
+    uploads.operations,
+    deployments.operations,
+    deployment_actions.operations,
+    downloads.operations,
+    executions.operations,
+    history.operations,
+    usage.operations,
+    events.operations,
+)
 """Every operation there is, by resource."""
 BASE = "/v1"
 _ITEM = re.compile(r"([A-Za-z]+)\[\d{0,4}\]", re.ASCII)
@@ -34,7 +61,18 @@ def routes() -> list[web.RouteDef]:
         for operation in operations()
         for method, path in ((operation.method, operation.path), *operation.aliases)
     ]
+    found.append(web.get(f"{BASE}/openapi.json", _openapi))
     return sorted(found, key=lambda route: [part.startswith("{") for part in route.path.split("/")])
+
+
+async def _openapi(_request: web.Request) -> web.Response:
+    return web.Response(body=_document(), headers={"Content-Type": http.CONTENT_TYPE})
+
+
+@cache
+def _document() -> bytes:
+    """Return the OpenAPI document: it is the same as long as the process lives."""
+    return orjson.dumps(openapi.document(operations()))
 
 
 def _handler(operation: Operation) -> Handler:
@@ -54,9 +92,12 @@ def _handler(operation: Operation) -> Handler:
 
 
 def answered(answer: Answer) -> web.Response:
-    """Return an answer over HTTP. One without content has a Content-Type all the same: Python's SDK reads it."""
+    """Return an answer over HTTP.
+
+    One without content has a Content-Type all the same, as Python's SDK reads it; not JSON's, as Node's would parse it.
+    """
     if answer.content is None:
-        return web.Response(status=answer.status, headers={"Content-Type": http.CONTENT_TYPE, **answer.headers})
+        return web.Response(status=answer.status, headers={"Content-Type": "text/plain", **answer.headers})
     return http.reply(answer.content, status=answer.status, headers=answer.headers)
 
 
