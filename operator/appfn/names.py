@@ -40,6 +40,10 @@ COMPONENT_SCHEDULE = "schedule"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On a Deployment: any new value builds a failed deployment again."""
+ANNOTATION_REPLAY = f"{GROUP}/replay"
+"""On an Execution that has ended: any new value runs it again, as an Execution of its own."""
+ANNOTATION_REPLAY_OF = f"{GROUP}/replay-of"
+"""On an Execution: id of the execution whose stored request it runs again; data, headers, path and method are its."""
 ANNOTATION_CANCEL = f"{GROUP}/cancel"
 """On a Deployment, with any value: builds that have not ended are canceled."""
 ANNOTATION_ACTIVATED = f"{GROUP}/activated"
@@ -48,6 +52,8 @@ ANNOTATION_BUILD_REPORT = f"{GROUP}/build-report"
 """On a build's pod: what its agent reported to the shim, ahead of its termination message."""
 ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
 """On a Namespace, a Runtime's name behind it: the size of that Runtime's pools there, instead of the Runtime's own."""
+ANNOTATION_ORIGINS = f"{GROUP}/origins"
+"""On a Namespace: hosts whose web pages may use the project, separated by commas; `*` for all."""
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
 """On a pod of a pool: digest of what it offers, to tell it from one made before its Runtime was changed."""
 
@@ -78,6 +84,10 @@ SERVICE_ACCOUNT_RUNTIME = "appfn-runtime"
 """In a project: what runtime pods run as; their agents prove by its token who they are. No right in the cluster."""
 CONFIG_MAP_BUILD_ENV = "appfn-build-env"
 """In a project, optional: environment of build commands (package mirrors, proxies)."""
+CONFIG_MAP_ISSUERS = "appfn-issuers"
+"""In a project, optional: the OpenID Connect issuers whose users are users of the project."""
+ISSUERS_FILE = "issuers.yaml"
+"""Key in that ConfigMap."""
 CONFIG_MAP_BUILD_CA = "appfn-build-ca"
 """In a project, optional: key `ca-certificates.crt`, trusted by builds that point their tools at it."""
 SECRET_MASTER_KEY = "appfn-keys"  # noqa: S105 - the name of a Secret, not its content
@@ -149,6 +159,11 @@ def shim_replica(pod: str, process: int) -> str:
 def mirrored_execution(function: str, execution_id: str) -> str:
     """Name of the Execution that shows an execution made over HTTP."""
     return child_name(function, resource_name(execution_id))
+
+
+def replay(execution: str, token: str) -> str:
+    """Name of the Execution that runs another one again; `token`: what the annotation of that one says."""
+    return child_name(execution, "replay", hashlib.sha256(token.encode()).hexdigest()[:_HASH])
 
 
 def variables_secret(function: str, uid: str) -> str:

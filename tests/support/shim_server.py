@@ -1,9 +1,10 @@
 """The shim's application on a port of its own, in the test's event loop."""
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,15 @@ class ShimServer(ShimAt):
 
 
 @asynccontextmanager
-async def running_shim(cluster: KubeCluster, config: Config, invoker: FakeInvoker) -> AsyncIterator[ShimServer]:
+async def running_shim(
+    cluster: KubeCluster,
+    config: Config,
+    invoker: FakeInvoker,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncIterator[ShimServer]:
     """Run a shim; at the end it drains and closes as after SIGTERM."""
-    app = create_app(Surroundings(config=config, cluster=cluster, make_invoker=invoker.make))
+    app = create_app(Surroundings(config=config, cluster=cluster, make_invoker=invoker.make, now=now))
     runner = make_runner(app)
     await runner.setup()
     try:

@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self, TypeVar
 
@@ -20,10 +20,12 @@ from appfn.api.function import Function
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core import variables
+from appfn.core.quantity import memory_mb
 from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.events.subscriptions import Subscriptions
+from appfn.shim.origins import Origins
 from appfn.shim.typed_cache import TypedCache
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
@@ -41,6 +43,7 @@ class Project:
 
     id: str
     namespace: str
+    origins: Origins = field(default=Origins(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,11 @@ class Callee:
     def entrypoint(self) -> str:
         """The file to run."""
         return self.deployment.spec.entrypoint or self.runtime.spec.entrypoint
+
+    @property
+    def memory_mb(self) -> int:
+        """Memory of each of its pods, in MiB."""
+        return memory_mb(self.function.spec.resources or self.runtime.spec.resources)
 
     @property
     def capacity(self) -> int:
@@ -182,6 +190,10 @@ class Catalog:
         """Return the deployments of a function, oldest first."""
         found = [self._deployments[key] for key in self._versions.get(function.metadata.key, ())]
         return sorted((item for item in found if not item.metadata.deletion_timestamp), key=_age)
+
+    def all_deployments(self) -> Collection[Deployment]:
+        """Return the deployments of all functions."""
+        return self._deployments.values()
 
     def runtime(self, name: str) -> Runtime | None:
         """Return a runtime, also a disabled one."""
@@ -352,7 +364,8 @@ class Catalog:
             self._settle_owner(old.id)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
-            self._project_of[name] = Project(project_id, name)
+            origins = Origins.parse((metadata.get("annotations") or {}).get(names.ANNOTATION_ORIGINS, ""))
+            self._project_of[name] = Project(project_id, name, origins)
             self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
             self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
@@ -365,7 +378,7 @@ class Catalog:
         namespaces = self._projects[project_id]
         if namespaces:
             oldest = min(namespaces, key=lambda name: (namespaces[name], name))
-            self._owners[project_id] = Project(project_id, oldest)
+            self._owners[project_id] = self._project_of[oldest]
         else:
             self._owners.pop(project_id, None)
 

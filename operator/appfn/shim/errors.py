@@ -20,6 +20,7 @@ class Problem(Enum):
     """
 
     ARGUMENT_INVALID = "general_argument_invalid", 400, "The request contains one or more invalid arguments."
+    BAD_REQUEST = "general_bad_request", 400, "There was an error processing your request. Please check its parameters."
     QUERY_INVALID = "general_query_invalid", 400, "The query's syntax is invalid."
     CURSOR_NOT_FOUND = "general_cursor_not_found", 400, "The cursor is invalid: no such execution."
     ROUTE_NOT_FOUND = "general_route_not_found", 404, "The requested route was not found."
@@ -30,6 +31,7 @@ class Problem(Enum):
         "Rate limit for the current endpoint has been exceeded. Please try again after some time.",
     )
     ACCESS_FORBIDDEN = "general_access_forbidden", 401, "Access to this API is forbidden."
+    UNKNOWN_ORIGIN = "general_unknown_origin", 403, "The request originated from an unknown origin."
     NOT_IMPLEMENTED = "general_not_implemented", 405, "This method is not part of appfn."
     FIELD_MANAGED = "general_field_managed", 409, "Somebody else manages what you want to change."
     PAYLOAD_TOO_LARGE = "general_payload_too_large", 413, "The request's body is too large."

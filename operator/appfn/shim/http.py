@@ -71,15 +71,29 @@ def parse_json(body: bytes) -> Json:
     Raises:
         AppwriteError: general_argument_invalid.
     """
-    try:
-        content = _loads(body or b"null")
-    except (ValueError, RecursionError) as error:
-        raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
+    content = parse_value(body)
     if content is None or content == []:  # PHP's way to write an empty object
         return {}
     if not isinstance(content, dict):
         raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body must be a JSON object.")
     return content
+
+
+async def read_value(request: web.Request) -> Any:
+    """Return the JSON value that is the request's body, None for none; raises as `read_json`."""
+    return parse_value(await read_body(request))
+
+
+def parse_value(body: bytes) -> Any:
+    """Return the JSON value that a body is, None for none.
+
+    Raises:
+        AppwriteError: general_argument_invalid.
+    """
+    try:
+        return _loads(body or b"null")
+    except (ValueError, RecursionError) as error:
+        raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
 
 
 def _loads(body: bytes) -> Any:

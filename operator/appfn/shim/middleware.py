@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from appfn.shim import access_log, http
 from appfn.shim.errors import AppwriteError, Problem, error_of
 from appfn.shim.metrics import Metrics
+from appfn.shim.rate_limit import LIMITS
 from appfn.shim.requests import METHODS
 from appfn.shim.services import BODIES, DRAIN, METRICS
 from appfn.shim.siblings import from_sibling
@@ -35,6 +36,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
             response.headers["X-Content-Type-Options"] = "nosniff"
+            if (limits := request.get(LIMITS)) is not None:
+                response.headers.update(limits)
         return response
     finally:
         drain.leave(request.task)

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -362,16 +362,16 @@ async def test_an_event_whose_answer_was_lost_in_a_crash_runs_once(
     cluster: KubeCluster, control_plane: ControlPlane, system: str, tmp_path: Path, project: ProjectKit
 ) -> None:
     key = await project.key("events.write", "executions.read")
+    # What the dead shim has claimed is its own until the lease is over.
     port, lease = str(free_port()), {"EXECUTION_LEASE_SECONDS": "1"}
     async with running_shims(tmp_path, control_plane.kubeconfig, system, processes=1, PORT=port, **lease) as doomed:
         (pid,) = doomed.pids
         crash = asyncio.create_task(killed_when_stored(tmp_path / "executions.db", pid))
         lost = send(Client(doomed.door, project.namespace, key), cloud_event())
-        (reply,) = await asyncio.gather(lost, return_exceptions=True)
-        assert isinstance(reply, aiohttp.ClientError) or reply.status == 202, reply  # the answer may have been faster
+        with suppress(aiohttp.ClientError):
+            assert (await lost).status == 202  # the answer was faster
         stored = await crash
     invoker = FakeInvoker()
-    # Before their leases are reaped, executions that the dead one has claimed belong to it.
     config = shim_config(tmp_path, system, **lease)
     async with running_shim(cluster, config, invoker) as shim:
         client = Client(shim, project.namespace, key)

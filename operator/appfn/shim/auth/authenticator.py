@@ -18,13 +18,15 @@ from appfn.kube.protocols import Reader, Reviews, TokenIdentity
 from appfn.shim.auth import api_key
 from appfn.shim.auth.access import Access
 from appfn.shim.auth.api_key import ApiKey, StoredKey
-from appfn.shim.auth.identity import Caller, Guest, KeyCaller, ServiceAccountCaller
+from appfn.shim.auth.identity import Caller, Guest, KeyCaller, ServiceAccountCaller, UserCaller
+from appfn.shim.auth.user_token import MAX_TOKEN
+from appfn.shim.auth.users import Users
 from appfn.shim.cache import Freshness, TtlCache
 from appfn.shim.catalog import Project
 from appfn.shim.errors import AppwriteError, Problem
 
 KEY_HEADER = "X-Appwrite-Key"
-MAX_TOKEN = 8192
+JWT_HEADER = "X-Appwrite-JWT"
 _BEARER = "bearer "
 _CACHE_SIZE = 65_536
 _LOOKUPS = 16
@@ -53,12 +55,14 @@ class Authenticator:
         self,
         cluster: AuthCluster,
         *,
+        users: Users,
         cache_seconds: float,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
         freshness = Freshness(fresh=cache_seconds, error=_OUTAGE_SECONDS)
         self._cluster = cluster
+        self._users = users
         self._cache_seconds = cache_seconds
         self._now = now
         self._monotonic = monotonic
@@ -81,20 +85,33 @@ class Authenticator:
     async def caller(self, headers: Mapping[str, str], project: Project) -> Caller:
         """Return who the headers speak for within a project. A key that is unknown there makes a guest, as in Appwrite.
 
+        A key is looked at only where no token is given, so that a server may act for a user.
+
         Raises:
             AppwriteError: project_key_expired (told to the holder of the right secret alone), user_jwt_invalid.
             TransientError: the API server can't say.
         """
+        if token := headers.get(JWT_HEADER):
+            return await self._user(token, project)
+        if token := bearer(headers):
+            return await self._bearer(token, project)
         if text := headers.get(KEY_HEADER):
             return await self._key_caller(text, project)
-        if token := bearer(headers):
-            identity = await self.identity(token)
-            if identity is None:
-                raise AppwriteError(Problem.JWT_INVALID)
-            return ServiceAccountCaller(
-                subject=identity.username, label=f"User ({identity.username})", identity=identity
-            )
         return Guest()
+
+    async def _user(self, token: str, project: Project) -> Caller:
+        if (caller := await self._users.caller(token, project)) is None:
+            raise AppwriteError(Problem.JWT_INVALID)
+        return caller
+
+    async def _bearer(self, token: str, project: Project) -> Caller:
+        """Return the user of a token, or the workload that one of an issuer the project does not name belongs to."""
+        if (caller := await self._users.caller(token, project)) is not None:
+            return caller
+        identity = await self.identity(token)
+        if identity is None:
+            raise AppwriteError(Problem.JWT_INVALID)
+        return ServiceAccountCaller(subject=identity.username, label=f"User ({identity.username})", identity=identity)
 
     async def identity(self, token: str) -> TokenIdentity | None:
         """Return whose ServiceAccount token (audience `appfn`) this is; None where it is not valid."""
@@ -124,6 +141,8 @@ class Authenticator:
                 return access.scope in caller.scopes
             case ServiceAccountCaller():
                 return await self._reviewed(caller.identity, access, project.namespace)
+            case UserCaller():
+                return access.users
             case Guest():
                 return access.guests
             case _:

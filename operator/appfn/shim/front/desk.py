@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -23,7 +23,7 @@ from appfn.shim.errors import AppwriteError, error_of
 from appfn.shim.front.heads import Head, parse
 from appfn.shim.middleware import new_request_id
 from appfn.shim.rest import executions
-from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, METRICS, SIBLINGS
+from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, METRICS, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
 _MAX_HEADS: Final = 4096
 """Heads kept. Clients that give each request an id of its own fill it with what is never seen again: then it is
@@ -38,6 +38,17 @@ class Known:
 
     head: Head
     admitted: "Admitted | None" = None
+
+
+class _Asking(NamedTuple):
+    """A request, as it is being answered."""
+
+    known: Known
+    body: bytes
+    peer: str
+    """Who connected."""
+    limits: dict[str, str]
+    """Headers of the rate limit, to be filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +113,9 @@ class Desk:
         status = 0
         drain.enter(task)
         try:
-            status, headers, content = await self._answer(known, body, request_id)
-            return self._response(status, headers, content, request_id=request_id)
+            limits: dict[str, str] = {}
+            status, headers, content = await self._answer(_Asking(known, body, peer, limits), request_id)
+            return self._response(status, limits | headers, content, request_id=request_id)
         finally:
             drain.leave(task)
             seconds = time.perf_counter() - started
@@ -120,16 +132,16 @@ class Desk:
                     target={"functionId": known.head.function_id},
                 )
 
-    async def _answer(self, known: Known, body: bytes, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    async def _answer(self, asking: "_Asking", request_id: str) -> tuple[int, dict[str, str], bytes]:
         try:
-            return await self._executed(known, body)
+            return await self._executed(asking)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered
             failure = error_of(error)
             access_log.note_bug(error, failure, request_id)
             return failure.problem.status, failure.headers, http.dumps(failure.body)
 
-    async def _executed(self, known: Known, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        app, head = self._app, known.head
+    async def _executed(self, asking: "_Asking") -> tuple[int, dict[str, str], bytes]:
+        app, known, head = self._app, asking.known, asking.known.head
         executions.refuse_crowd(app)
         admitted = self._still(known)
         caller: Caller
@@ -139,7 +151,8 @@ class Desk:
             project = app[CATALOG].project(head.project_id)
             caller = await app[AUTH].caller(head.headers, project)
             await app[AUTH].authorize(caller, EXECUTE, project)
-        asked = requests.parse(http.parse_json(body), head.format)
+        self._limit(asking, project, caller)
+        asked = requests.parse(http.parse_json(asking.body), head.format, now=app[SURROUNDINGS].now())
         if admitted is not None:
             callee, deployment_id = admitted.callee, admitted.deployment_id
         else:
@@ -157,6 +170,18 @@ class Desk:
             record, head.format, function_id=head.function_id, deployment_id=deployment_id, logs=caller.privileged
         )
         return executions.accepted(asked, head.format), executions.timing(record), http.dumps(model)
+
+    def _limit(self, asking: "_Asking", project: Project, caller: Caller) -> None:
+        limit = self._app[RATE_LIMIT]
+        if not limit.limited:
+            return
+        if caller.privileged:
+            asking.limits.update(limit.unlimited())
+            return
+        address = limit.address(asking.peer, asking.known.head.headers.get("X-Forwarded-For", ""))
+        taken = limit.take(project, caller, address=address)
+        asking.limits.update(limit.headers(taken))
+        limit.enforce(taken)
 
     def _still(self, known: Known) -> Admitted | None:
         admitted = known.admitted

@@ -1,4 +1,4 @@
-"""The public routes of executions: create, get, list.
+"""The public route that makes an execution; those that read and delete them, or repeat one, are in `history`.
 
 Order of checks, as Appwrite's: project, caller, scope, parameters, function, runtime, deployment, build, `execute`.
 """
@@ -10,25 +10,23 @@ from aiohttp import web
 
 from appfn.api.base import Json
 from appfn.api.execution import Trigger
+from appfn.api.function import Function
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
 from appfn.errors import QueueFullError
-from appfn.shim import execution_queries, handover, http, models, processes, queries, requests
-from appfn.shim.auth.access import EXECUTE, EXECUTION_GET, EXECUTION_LIST
-from appfn.shim.auth.identity import Caller
+from appfn.shim import handover, http, models, requests
+from appfn.shim.auth.access import EXECUTE
+from appfn.shim.auth.identity import Caller, Guest
 from appfn.shim.bodies import SMALL
 from appfn.shim.catalog import Callee, Project
-from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
 from appfn.shim.rest.admission import admit, format_of
-from appfn.shim.rest.operation import Answer, Context, In, Operations, Parameter, Type, path
-from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
-from appfn.store.model import ExecutionQuery
+from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, Type, path
+from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
 _ID_BITS = 80
 _RETRY_SECONDS = 1.0
-_LISTED_OUTPUT = 65_536
-"""Characters of response, stdout and stderr in a list; one execution by itself is whole."""
 
 operations = Operations()
 
@@ -38,13 +36,14 @@ async def create(request: web.Request) -> web.Response:
     app = request.app
     refuse_crowd(app)
     project, caller = await admit(request, EXECUTE)
+    app[RATE_LIMIT].count(request, project, caller)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
     format_ = format_of(request)
-    key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    key = idempotency_key(request, caller)
     if key is None:
         _refuse_unread(request, project, caller)
-    asked = requests.parse(await http.read_json(request), format_)
+    asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now())
     callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
     permit(caller, callee)
     if key is None and not asked.asynchronous:
@@ -53,7 +52,7 @@ async def create(request: web.Request) -> web.Response:
     context = Context(
         app=app, request=request, project=project, caller=caller, format=format_, arguments=dict(request.match_info)
     )
-    return http.reply(_model(context, record), status=accepted(asked, format_), headers=timing(record))
+    return http.reply(model(context, record), status=accepted(asked, format_), headers=timing(record))
 
 
 @operations.add(
@@ -76,69 +75,23 @@ async def create(request: web.Request) -> web.Response:
 )
 async def run_create(context: Context) -> Answer:
     """Run a function."""
-    asked = requests.parse(context.arguments, context.format)
+    context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
+    asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now())
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(context.caller, callee)
     if not asked.asynchronous:
         refuse_overload(context.app, callee)
     wanted = requested(callee, context.caller, asked, key=None)
     record = await execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
-    return Answer(content=_model(context, record), status=accepted(asked, context.format))
+    return Answer(content=model(context, record), status=accepted(asked, context.format))
 
 
-@operations.add(
-    "functions.getExecution",
-    "GET /functions/{functionId}/executions/{executionId}",
-    access=EXECUTION_GET,
-    parameters=(path("functionId"), path("executionId")),
-    returns="execution",
-)
-async def get(context: Context) -> Answer:
-    """Return one execution."""
-    function = context.app[CATALOG].function(context.project, context.text("functionId"))
-    id_ = context.text("executionId")
-    record = await _found(context.app, context.project.namespace, id_) if requests.is_id(id_) else None
-    if record is None or record.request.function_uid != function.metadata.uid:
-        raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
-    return Answer(content=_model(context, record), headers=timing(record))
-
-
-@operations.add(
-    "functions.listExecutions",
-    "GET /functions/{functionId}/executions",
-    access=EXECUTION_LIST,
-    parameters=(path("functionId"), Parameter(name="queries", where=In.QUERY, type=Type.STRINGS)),
-    returns="executionList",
-)
-async def list_(context: Context) -> Answer:
-    """Return a page of a function's executions."""
-    query = queries.parse(context.request.query.items())
-    function = context.app[CATALOG].function(context.project, context.text("functionId"))
-    await processes.flush(context.app)
-    page = await context.app[STORE].list(
-        ExecutionQuery(
-            namespace=context.project.namespace,
-            function_uid=function.metadata.uid,
-            filters=execution_queries.filters(query),
-            limit=query.limit,
-            offset=query.offset,
-            after=query.cursor_after or None,
-            before=query.cursor_before or None,
-            descending=execution_queries.descending(query),
-            output_limit=_LISTED_OUTPUT,
-        ),
-    )
-    shown = [_model(context, record) for record in page.executions]
-    return Answer(content=models.execution_list(shown, total=page.total))
-
-
-async def _found(app: web.Application, namespace: str, id_: str) -> ExecutionRecord | None:
-    """Return an execution, also one that ended a moment ago in another process."""
-    record = await app[STORE].get(namespace, id_)
-    if record is None and app[SIBLINGS].part.count > 1:
-        await processes.flush(app)
-        record = await app[STORE].get(namespace, id_)
-    return record
+def idempotency_key(request: web.Request, caller: Caller) -> str | None:
+    """Return the header's value; guests can't use one, as nothing would keep one guest from another's result."""
+    key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    if key is not None and isinstance(caller, Guest):
+        raise invalid_argument("Idempotency-Key", "guests can't use it: give an API key or a user's token with it")
+    return key
 
 
 def refuse_crowd(app: web.Application) -> None:
@@ -200,25 +153,38 @@ async def execute(
     return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
 
 
+def new_id() -> str:
+    """Return the id of a new execution; it gives nobody access, so that it may be guessed."""
+    return f"{random.getrandbits(_ID_BITS):020x}"
+
+
 def requested(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
     """Return the execution that a caller asks for."""
     function = callee.function
-    scoped = f"{caller.subject}:{function.metadata.uid}:{key}" if key else None  # nobody finds another caller's result
     return ExecutionRequest(
-        id=f"{random.getrandbits(_ID_BITS):020x}",  # gives nobody access, so that it may be guessed
+        id=new_id(),
         namespace=function.metadata.namespace,
         function=function.metadata.name,
         function_uid=function.metadata.uid,
         origin=Origin.API,
-        trigger=Trigger.HTTP,
+        trigger=Trigger.HTTP if asked.scheduled_at is None else Trigger.SCHEDULE,
         data=asked.data,
         headers=asked.headers,
         path=asked.path,
         method=asked.method,
-        idempotency_key=scoped,
+        user_id=caller.user_id,
+        jwt=caller.user_claims,
+        permissions=caller.permissions,
+        scheduled_at=asked.scheduled_at,
+        idempotency_key=scoped_key(caller, function, key),
         body_hash=asked.digest() if key else "",
         max_attempts=function.spec.retry.max_attempts if asked.asynchronous else 1,
     )
+
+
+def scoped_key(caller: Caller, function: Function, key: str | None) -> str | None:
+    """Return an idempotency key as it is stored: nobody finds another caller's result."""
+    return f"{caller.subject}:{function.metadata.uid}:{key}" if key else None
 
 
 def accepted(asked: Asked, format_: Format) -> int:
@@ -227,11 +193,12 @@ def accepted(asked: Asked, format_: Format) -> int:
 
 
 def timing(record: ExecutionRecord) -> dict[str, str]:
-    """Return the header that says where the time went."""
+    """Return the header that tells where the time went."""
     return {"Server-Timing": models.server_timing(record.outcome)} if record.outcome is not None else {}
 
 
-def _model(context: Context, record: ExecutionRecord) -> Json:
+def model(context: Context, record: ExecutionRecord) -> Json:
+    """Return an execution as the caller may see it."""
     namespace = record.request.namespace
     return models.execution(
         record,

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -16,8 +18,11 @@ from appfn.shim.rest import (
     events,
     executions,
     functions,
+    history,
+    openapi,
     runtimes,
     uploads,
+    usage,
     variables,
 )
 from appfn.shim.rest.admission import admit, format_of
@@ -33,6 +38,8 @@ ALL: tuple[Operations, ...] = (
     deployment_actions.operations,
     downloads.operations,
     executions.operations,
+    history.operations,
+    usage.operations,
     events.operations,
 )
 """Every operation there is, by resource."""
@@ -54,7 +61,18 @@ def routes() -> list[web.RouteDef]:
         for operation in operations()
         for method, path in ((operation.method, operation.path), *operation.aliases)
     ]
+    found.append(web.get(f"{BASE}/openapi.json", _openapi))
     return sorted(found, key=lambda route: [part.startswith("{") for part in route.path.split("/")])
+
+
+async def _openapi(_request: web.Request) -> web.Response:
+    return web.Response(body=_document(), headers={"Content-Type": http.CONTENT_TYPE})
+
+
+@cache
+def _document() -> bytes:
+    """Return the OpenAPI document: it is the same as long as the process lives."""
+    return orjson.dumps(openapi.document(operations()))
 
 
 def _handler(operation: Operation) -> Handler:
@@ -74,9 +92,12 @@ def _handler(operation: Operation) -> Handler:
 
 
 def answered(answer: Answer) -> web.Response:
-    """Return an answer over HTTP. One without content has a Content-Type all the same: Python's SDK reads it."""
+    """Return an answer over HTTP.
+
+    One without content has a Content-Type all the same, as Python's SDK reads it; not JSON's, as Node's would parse it.
+    """
     if answer.content is None:
-        return web.Response(status=answer.status, headers={"Content-Type": http.CONTENT_TYPE, **answer.headers})
+        return web.Response(status=answer.status, headers={"Content-Type": "text/plain", **answer.headers})
     return http.reply(answer.content, status=answer.status, headers=answer.headers)
 
 

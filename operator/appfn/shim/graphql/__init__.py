@@ -1,0 +1,1 @@
+"""GraphQL over the table of operations: Appwrite's names, limits and forms of request."""
