@@ -15,6 +15,7 @@ from appfn.api.base import Json
 from appfn.config import Config
 from appfn.kube.client import KubeCluster
 from appfn.shim.app import create_app
+from appfn.shim.front.site import FrontSite
 from appfn.shim.run import leave, make_runner
 from appfn.shim.services import CATALOG, Surroundings
 from support.fake_invoker import FakeInvoker
@@ -80,7 +81,7 @@ class ShimAt:
 class ShimServer(ShimAt):
     """A shim that runs in this process."""
 
-    def __init__(self, app: web.Application, site: web.TCPSite, session: aiohttp.ClientSession, base: str) -> None:
+    def __init__(self, app: web.Application, site: web.BaseSite, session: aiohttp.ClientSession, base: str) -> None:
         super().__init__(base, session)
         self.app = app
         self.site = site
@@ -111,7 +112,7 @@ async def running_shim(
     runner = make_runner(app)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, config.shim.host, config.shim.port)
+        site = FrontSite(runner, config.shim.host, config.shim.port)
         await site.start()
         host, port = runner.addresses[0][:2]
         async with aiohttp.ClientSession() as session:

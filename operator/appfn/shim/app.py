@@ -8,6 +8,7 @@ from appfn.shim.bodies import BodyRoom
 from appfn.shim.client_address import Proxies
 from appfn.shim.cors import cors
 from appfn.shim.drain import Drain
+from appfn.shim.front.site import add_front
 from appfn.shim.internal import artifacts as internal_artifacts
 from appfn.shim.internal import executions as internal_executions
 from appfn.shim.internal import pods as internal_pods
@@ -40,4 +41,5 @@ def create_app(surroundings: Surroundings) -> web.Application:
     for module in (health, processes, internal_artifacts, internal_executions, internal_pods):
         app.add_routes(module.routes)
     app.add_routes(rest.routes())
+    add_front(app)
     return app

@@ -3,9 +3,13 @@
 from enum import Enum
 
 from appfn.api.base import Json
+from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, TransientError
+from appfn.store.model import CursorError
 
 APPWRITE_VERSION = "1.9.6"
 """The Appwrite release whose API is spoken to clients that name no response format."""
+_NO_RIGHTS = "The shim has no rights in the project's namespace: apply manifests/project to it."
+_RETRY_SECONDS = 2
 
 
 class Problem(Enum):
@@ -140,3 +144,27 @@ class AppwriteError(Exception):
 def invalid_argument(name: str, reason: str) -> AppwriteError:
     """Return the error for a parameter that can't be used, worded as Appwrite's own."""
     return AppwriteError(Problem.ARGUMENT_INVALID, f"Invalid `{name}` param: {reason}")
+
+
+def error_of(error: Exception) -> AppwriteError:
+    """Return what a client is told of an error; what is not meant for it is a general_server_error."""
+    match error:
+        case AppwriteError():
+            return error
+        case QueueFullError():
+            message = f"{Problem.RATE_LIMIT_EXCEEDED.message} {error}"
+            return AppwriteError(Problem.RATE_LIMIT_EXCEEDED, message, retry_after=_whole(error.retry_after))
+        case IdempotencyError():
+            return AppwriteError(Problem.IDEMPOTENCY_CONFLICT)
+        case CursorError():
+            return AppwriteError(Problem.CURSOR_NOT_FOUND)
+        case ForbiddenError():
+            return AppwriteError(Problem.SERVICE_DISABLED, _NO_RIGHTS)
+        case TransientError():
+            return AppwriteError(Problem.SERVICE_DISABLED, retry_after=_whole(error.retry_after or _RETRY_SECONDS))
+        case _:
+            return AppwriteError(Problem.SERVER_ERROR)
+
+
+def _whole(seconds: float) -> int:
+    return max(1, -int(-seconds // 1))

@@ -20,7 +20,7 @@ BODY_SECONDS = 30.0
 
 def reply(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a JSON response."""
-    return web.Response(body=_dumps(content), status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
+    return web.Response(body=dumps(content), status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
 
 
 def failure(error: AppwriteError) -> web.Response:
@@ -28,7 +28,8 @@ def failure(error: AppwriteError) -> web.Response:
     return reply(error.body, status=error.problem.status, headers=error.headers)
 
 
-def _dumps(content: object) -> bytes:
+def dumps(content: object) -> bytes:
+    """Return content as JSON."""
     try:
         return orjson.dumps(content)
     except TypeError:  # a lone surrogate, which a function may answer, or a number beyond 64 bits
@@ -43,8 +44,17 @@ async def read_json(request: web.Request) -> Json:
         AppwriteError: general_argument_invalid, general_payload_too_large.
         QueueFullError: other requests' bodies leave no room for it.
     """
+    return parse_json(await read_body(request))
+
+
+def parse_json(body: bytes) -> Json:
+    """Return the JSON object that a body is, as `read_json` does.
+
+    Raises:
+        AppwriteError: general_argument_invalid.
+    """
     try:
-        content = _loads(await read_body(request) or b"null")
+        content = _loads(body or b"null")
     except (ValueError, RecursionError) as error:
         raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
     if content is None or content == []:  # PHP's way to write an empty object

@@ -39,7 +39,7 @@ class AuthCluster(Reader, Reviews, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Verified:
+class Verified:
     """A key that was compared with its Secret and is the right one."""
 
     caller: KeyCaller
@@ -68,7 +68,7 @@ class Authenticator:
         self._monotonic = monotonic
         self._lookups = asyncio.Semaphore(_LOOKUPS)
         self._keys: TtlCache[Key, StoredKey | None] = TtlCache(freshness, size=_CACHE_SIZE, monotonic=monotonic)
-        self._verified: OrderedDict[tuple[str, bytes], _Verified] = OrderedDict()
+        self._verified: OrderedDict[tuple[str, bytes], Verified] = OrderedDict()
         """By namespace and SHA-256 of the whole key: whoever can name an entry has the key, so time tells nothing."""
         self._tokens: TtlCache[bytes, TokenIdentity | None] = TtlCache(
             Freshness(fresh=cache_seconds), size=_CACHE_SIZE, monotonic=monotonic
@@ -159,12 +159,20 @@ class Authenticator:
         self._remember(address, known)
         return self._unexpired(known)
 
-    def _unexpired(self, verified: "_Verified") -> Caller:
+    def verified(self, text: str, project: Project) -> Verified | None:
+        """Return the key, as `caller` found it a moment ago."""
+        return self._verified.get((project.namespace, hashlib.sha256(text.encode(errors="replace")).digest()))
+
+    def still(self, verified: Verified) -> bool:
+        """Tell whether a key need not be looked at again yet."""
+        return self._monotonic() <= verified.until and (verified.expires is None or verified.expires > self._now())
+
+    def _unexpired(self, verified: Verified) -> Caller:
         if verified.expires is not None and verified.expires <= self._now():
             raise AppwriteError(Problem.PROJECT_KEY_EXPIRED)
         return verified.caller
 
-    async def _verify(self, text: str, project: Project) -> "_Verified | None":
+    async def _verify(self, text: str, project: Project) -> Verified | None:
         key = api_key.parse(text)
         known = await self._stored(key, project) if key else None
         if key is None or known is None or not known.matches(key):
@@ -174,9 +182,9 @@ class Authenticator:
         read = self._keys.fresh(_address(key, project))
         # Not a moment longer than the Secret it was compared with is believed.
         until = read[1] + self._cache_seconds if read is not None and read[0] is known else float("-inf")
-        return _Verified(caller=caller, expires=known.expires, until=until)
+        return Verified(caller=caller, expires=known.expires, until=until)
 
-    def _remember(self, address: tuple[str, bytes], verified: "_Verified") -> None:
+    def _remember(self, address: tuple[str, bytes], verified: Verified) -> None:
         self._verified[address] = verified
         self._verified.move_to_end(address)
         while len(self._verified) > _CACHE_SIZE:

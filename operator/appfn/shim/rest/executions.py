@@ -34,7 +34,7 @@ operations = Operations()
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
     app = request.app
-    _refuse_crowd(app)
+    refuse_crowd(app)
     project, caller = await admit(request, EXECUTE)
     app[RATE_LIMIT].count(request, project, caller)
     if (answered := await handover.elsewhere(request, project)) is not None:
@@ -43,16 +43,16 @@ async def create(request: web.Request) -> web.Response:
     key = idempotency_key(request, caller)
     if key is None:
         _refuse_unread(request, project, caller)
-    asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now())
+    asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now)
     callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
     permit(caller, callee)
     if key is None and not asked.asynchronous:
-        _refuse_overload(app, callee)
-    record = await _execute(app, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
+        refuse_overload(app, callee)
+    record = await execute(app, callee, requested(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
     context = Context(
         app=app, request=request, project=project, caller=caller, format=format_, arguments=dict(request.match_info)
     )
-    return http.reply(model(context, record), status=_accepted(asked, format_), headers=timing(record))
+    return http.reply(model(context, record), status=accepted(asked, format_), headers=timing(record))
 
 
 @operations.add(
@@ -76,14 +76,14 @@ async def create(request: web.Request) -> web.Response:
 async def run_create(context: Context) -> Answer:
     """Run a function."""
     context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
-    asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now())
+    asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(context.caller, callee)
     if not asked.asynchronous:
-        _refuse_overload(context.app, callee)
-    wanted = _request(callee, context.caller, asked, key=None)
-    record = await _execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
-    return Answer(content=model(context, record), status=_accepted(asked, context.format))
+        refuse_overload(context.app, callee)
+    wanted = requested(callee, context.caller, asked, key=None)
+    record = await execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
+    return Answer(content=model(context, record), status=accepted(asked, context.format))
 
 
 def idempotency_key(request: web.Request, caller: Caller) -> str | None:
@@ -94,7 +94,7 @@ def idempotency_key(request: web.Request, caller: Caller) -> str | None:
     return key
 
 
-def _refuse_crowd(app: web.Application) -> None:
+def refuse_crowd(app: web.Application) -> None:
     """Raise QueueFullError where so many requests are under way that memory would not be bounded."""
     if app[DRAIN].working > app[SIBLINGS].part.share(app[CONFIG].max_requests):
         raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
@@ -108,10 +108,10 @@ def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> No
     callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
     if callee is not None:
         permit(caller, callee)
-        _refuse_overload(request.app, callee)
+        refuse_overload(request.app, callee)
 
 
-def _refuse_overload(app: web.Application, callee: Callee) -> None:
+def refuse_overload(app: web.Application, callee: Callee) -> None:
     """Raise QueueFullError where the call would find its function's queue full."""
     uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
     seconds = app[INVOKER].overloaded(uid, deployment_uid)
@@ -131,13 +131,19 @@ def permit(caller: Caller, callee: Callee) -> None:
     raise AppwriteError(Problem.USER_UNAUTHORIZED, message)
 
 
-async def _execute(
+async def execute(
     app: web.Application,
     callee: Callee,
     wanted: ExecutionRequest,
     *,
     asynchronous: bool,
 ) -> ExecutionRecord:
+    """Run a function, or only accept that it is to be run; return the execution as it stands then.
+
+    Raises:
+        IdempotencyError, QueueFullError, TransientError: nothing was accepted.
+        AppwriteError: function_synchronous_timeout.
+    """
     executor = app[EXECUTOR]
     if not asynchronous and wanted.idempotency_key is None:
         return await executor.run(callee, wanted)
@@ -152,7 +158,8 @@ def new_id() -> str:
     return f"{random.getrandbits(_ID_BITS):020x}"
 
 
-def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+def requested(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+    """Return the execution that a caller asks for."""
     function = callee.function
     return ExecutionRequest(
         id=new_id(),
@@ -180,12 +187,13 @@ def scoped_key(caller: Caller, function: Function, key: str | None) -> str | Non
     return f"{caller.subject}:{function.metadata.uid}:{key}" if key else None
 
 
-def _accepted(asked: Asked, format_: Format) -> int:
+def accepted(asked: Asked, format_: Format) -> int:
+    """Return the HTTP status of an execution that was created."""
     return 202 if asked.asynchronous and format_ > Format.V0 else 201
 
 
 def timing(record: ExecutionRecord) -> dict[str, str]:
-    """Return the header that tells where the time went."""
+    """Return the header that says where the time went."""
     return {"Server-Timing": models.server_timing(record.outcome)} if record.outcome is not None else {}
 
 
