@@ -186,7 +186,7 @@ class Desk:
             caller = await self._auth.caller(head.headers, project)
             await self._auth.authorize(caller, EXECUTE, project)
         self._limit(asking, project, caller)
-        asked = requests.parse(http.parse_json(asking.body), head.format, now=self._clock())
+        asked = requests.parse(http.parse_json(asking.body), head.format, now=self._clock)
         if admitted is not None:
             callee, deployment_id = admitted.callee, admitted.deployment_id
         else:
