@@ -23,7 +23,7 @@ from appfn.store.database import Database, open_database
 from appfn.store.executions import ExecutionStore
 from appfn.store.model import Comparison, ExecutionQuery, Field, Filter
 from appfn.store.rows import row_of_record
-from appfn.store.schema import COUNTS, EXECUTIONS, USAGE
+from appfn.store.schema import ALL_FUNCTIONS, COUNTS, EXECUTIONS, USAGE
 from bench.harness import Context, Goal, Result, median, percentile, quartiles
 from support.executions import a_finished, an_outcome, failed
 from support.postgres import postgres_server
@@ -35,6 +35,7 @@ BUSY = ExecutionQuery(namespace="shop", function_uid="uid-busy")
 _BATCH = 5000
 _RETENTION_BATCH = 500
 _RETENTION_PAUSE = 0.1
+_DAY = timedelta(days=1)
 _SECONDS = 2.0
 """Most that is spent on one kind of read."""
 _USERS = 1000
@@ -89,6 +90,7 @@ async def _calls(store: ExecutionStore, count: int) -> dict[str, Callable[[], Co
         "list by status code": replace(BUSY, filters=(Filter(Field.STATUS_CODE, Comparison.EQUAL, (500,)),)),
         "list by rare status code": replace(BUSY, filters=(Filter(Field.STATUS_CODE, Comparison.EQUAL, (418,)),)),
         "list by duration": replace(BUSY, filters=(Filter(Field.DURATION, Comparison.GREATER, (5.0,)),)),
+        "list, longest first": replace(BUSY, order=Field.DURATION),
         "list by path": replace(BUSY, filters=(Filter(Field.PATH, Comparison.EQUAL, ("/nowhere",)),)),
         "list since": replace(
             BUSY, filters=(Filter(Field.CREATED_AT, Comparison.GREATER, (NOW - timedelta(seconds=count / 2),)),)
@@ -103,7 +105,10 @@ async def _calls(store: ExecutionStore, count: int) -> dict[str, Callable[[], Co
         "get": lambda: store.get("shop", middle),
         "counts": lambda: store.counts(BUSY.function_uid),
         "recent": lambda: store.recent("shop", BUSY.function_uid, completed=3, failed=1),
-        "usage": lambda: store.usage("shop", since=NOW - timedelta(days=30), until=NOW, function_uid="uid-7"),
+        "usage": lambda: store.usage(
+            "shop", since=NOW - timedelta(days=30), until=NOW, step=_DAY, function_uid="uid-7"
+        ),
+        "usage of a project": lambda: store.usage("shop", since=NOW - timedelta(days=90), until=NOW, step=_DAY),
     }
 
 
@@ -197,10 +202,10 @@ def _counts(count: int) -> Iterator[dict[str, object]]:
 
 def _usage() -> Iterator[dict[str, object]]:
     for number in range(_OTHERS):
-        for hour in range(14 * 24):
+        for hour in range(90 * 24):
             yield {
                 "namespace": "shop",
-                "function_uid": f"uid-{number}",
+                "function_uid": f"uid-{number}" if number else ALL_FUNCTIONS,
                 "hour": NOW - timedelta(hours=hour),
                 "completed": 10,
                 "failed": 0,

@@ -35,8 +35,9 @@ from appfn.core.records import Invocation, Outcome
 from appfn.dispatch.stats import Counters, Replicas
 from appfn.shim.app import create_app
 from appfn.shim.auth import api_key
+from appfn.shim.front.site import FrontSite
 from appfn.shim.run import make_runner
-from appfn.shim.services import Surroundings
+from appfn.shim.services import SURROUNDINGS, Surroundings
 from appfn.telemetry import configure_logging
 from bench import flame
 
@@ -231,7 +232,8 @@ def _serve(make: Callable[[str], web.Application], pipe: Connection, profile: st
 async def _served(app: web.Application, pipe: Connection, profile: str) -> None:
     runner = make_runner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    host = "127.0.0.1"
+    site = FrontSite(runner, host, 0) if SURROUNDINGS in app else web.TCPSite(runner, host, 0)
     await site.start()
     pipe.send(runner.addresses[0][1])
     with flame.written(profile):

@@ -1,4 +1,4 @@
-"""The entry points: `python -m appfn operator|shim|agent|trigger|key`.
+"""The entry points: `python -m appfn operator|shim|agent|trigger|key|jwt`.
 
 Each imports only its own part: the agent must start fast and on the standard library alone, the shim never loads kopf.
 """
@@ -12,6 +12,7 @@ _ENTRY_POINTS = {
     "agent": "appfn.agent.cli",
     "trigger": "appfn.trigger",
     "key": "appfn.shim.key_command",
+    "jwt": "appfn.shim.jwt_command",
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 from appfn.errors import ConfigError
 
+SYSTEM_NAMESPACE = "appfn-system"
+"""Where operator and shim live, unless said otherwise."""
 MAX_PROCESSES = 32
 """Processes of one shim at most."""
 
@@ -32,7 +34,7 @@ def _env(
 class CommonConfig:
     """What every process needs."""
 
-    namespace: str = _env("NAMESPACE", "appfn-system")
+    namespace: str = _env("NAMESPACE", SYSTEM_NAMESPACE)
     """The system namespace: where operator, shim and their Secrets live."""
     log_level: str = _env("LOG_LEVEL", "INFO")
     """Name of a level of `logging`."""
@@ -133,6 +135,20 @@ class ShimConfig:
     """Fields of a GraphQL query, those of a list as often as it may have items."""
     graphql_introspection: int = _env("GRAPHQL_INTROSPECTION", 0, low=0, high=1)
     """1: clients may ask for GraphQL's schema, as tools for development do; 0: they may not."""
+    rate_limit: int = _env("RATE_LIMIT", 60, low=0)
+    """Executions that a guest or user at one address may ask for in a minute, and GraphQL likewise; 0: any number."""
+    trusted_proxies: str = _env("TRUSTED_PROXIES", "")
+    """Networks, separated by commas, whose X-Forwarded-For is believed, such as that of an ingress: 10.0.0.0/8."""
+    oidc_trusted: str = _env("OIDC_TRUSTED", "")
+    """Origins of OIDC issuers, separated by commas, that may be plain http or at private addresses: https://dex.auth.svc."""
+    max_uploads: int = _env("MAX_UPLOADS", 20, low=1)
+    """Uploads in several parts that a project may have begun and not ended; beyond, 429."""
+    max_uploads_bytes: int = _env("MAX_UPLOADS_BYTES", 300_000_000, low=1)
+    """What these may come to when they are whole; beyond, 429."""
+    upload_hours: float = _env("UPLOAD_HOURS", 24.0, low=0)
+    """An upload to which nothing was added for so long is forgotten."""
+    max_spool_bytes: int = _env("MAX_SPOOL_BYTES", 1_073_741_824, low=1)
+    """Forms with files under way, together, on the disk below `cache_dir`; beyond, 429."""
     auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)

@@ -29,6 +29,9 @@ LABEL_MIRRORED = f"{GROUP}/mirrored"
 """On an Execution: it shows a call made over HTTP and is never submitted."""
 LABEL_API_KEY = f"{GROUP}/api-key"
 
+LABEL_WEBHOOK = f"{GROUP}/webhook"
+"""On a Secret: it holds what the webhook of that id, one of an Appwrite's, signs with."""
+
 COMPONENT_BUILD = "build"
 COMPONENT_POOL = "pool"
 """Of the apps/v1 Deployment of a pool; its pods are of COMPONENT_RUNTIME, as all that run code."""
@@ -37,10 +40,20 @@ COMPONENT_SCHEDULE = "schedule"
 
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On a Deployment: any new value builds a failed deployment again."""
+ANNOTATION_REPLAY = f"{GROUP}/replay"
+"""On an Execution that has ended: any new value runs it again, as an Execution of its own."""
+ANNOTATION_REPLAY_OF = f"{GROUP}/replay-of"
+"""On an Execution: id of the execution whose stored request it runs again; data, headers, path and method are its."""
+ANNOTATION_CANCEL = f"{GROUP}/cancel"
+"""On a Deployment, with any value: builds that have not ended are canceled."""
+ANNOTATION_ACTIVATED = f"{GROUP}/activated"
+"""On a Deployment: when it was made the active one by the API, instead of when it was created. RFC 3339."""
 ANNOTATION_BUILD_REPORT = f"{GROUP}/build-report"
 """On a build's pod: what its agent reported to the shim, ahead of its termination message."""
 ANNOTATION_POOL_PREFIX = f"pool.{GROUP}/"
 """On a Namespace, a Runtime's name behind it: the size of that Runtime's pools there, instead of the Runtime's own."""
+ANNOTATION_ORIGINS = f"{GROUP}/origins"
+"""On a Namespace: hosts whose web pages may use the project, separated by commas; `*` for all."""
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
 """On a pod of a pool: digest of what it offers, to tell it from one made before its Runtime was changed."""
 
@@ -71,6 +84,10 @@ SERVICE_ACCOUNT_RUNTIME = "appfn-runtime"
 """In a project: what runtime pods run as; their agents prove by its token who they are. No right in the cluster."""
 CONFIG_MAP_BUILD_ENV = "appfn-build-env"
 """In a project, optional: environment of build commands (package mirrors, proxies)."""
+CONFIG_MAP_ISSUERS = "appfn-issuers"
+"""In a project, optional: the OpenID Connect issuers whose users are users of the project."""
+ISSUERS_FILE = "issuers.yaml"
+"""Key in that ConfigMap."""
 CONFIG_MAP_BUILD_CA = "appfn-build-ca"
 """In a project, optional: key `ca-certificates.crt`, trusted by builds that point their tools at it."""
 SECRET_MASTER_KEY = "appfn-keys"  # noqa: S105 - the name of a Secret, not its content
@@ -114,6 +131,11 @@ def build_job(deployment: str, architecture: str, attempt: int) -> str:
     return child_name(deployment, "build", architecture, str(attempt))
 
 
+def api_deployment(function: str, deployment_id: str) -> str:
+    """Name of the Deployment that the API makes for a Function, by the Appwrite id it gave it."""
+    return child_name(function, resource_name(deployment_id))
+
+
 def cron_job(function: str) -> str:
     """Name of a Function's CronJob: 52 characters at most, as Kubernetes adds 11 for the Job of a tick."""
     return child_name(function, "schedule", limit=52)
@@ -139,6 +161,11 @@ def mirrored_execution(function: str, execution_id: str) -> str:
     return child_name(function, resource_name(execution_id))
 
 
+def replay(execution: str, token: str) -> str:
+    """Name of the Execution that runs another one again; `token`: what the annotation of that one says."""
+    return child_name(execution, "replay", hashlib.sha256(token.encode()).hexdigest()[:_HASH])
+
+
 def variables_secret(function: str, uid: str) -> str:
     """Name of the Secret with the variables that Appwrite's API gave a Function; another one for a later namesake."""
     return child_name(function, "variables", uid[:_HASH])
@@ -147,3 +174,8 @@ def variables_secret(function: str, uid: str) -> str:
 def api_key_secret(key_id: str) -> str:
     """Name of the Secret that holds the hash of an API key."""
     return child_name("appfn-key", key_id)
+
+
+def webhook_secret(webhook_id: str) -> str:
+    """Name of the Secret that holds what a webhook of Appwrite signs with."""
+    return child_name("appfn-webhook", webhook_id)

@@ -14,12 +14,16 @@ class Client:
     project: str
     key: str = ""
     response_format: str = "1.0.0"
+    token: str = ""
+    """Value of X-Appwrite-JWT."""
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
         """Send one request of the project."""
         sent = {"X_Appwrite_Project": self.project, "X_Appwrite_Response_Format": self.response_format}
         if self.key:
             sent["X_Appwrite_Key"] = self.key
+        if self.token:
+            sent["X_Appwrite_JWT"] = self.token
         return await self.shim.call(method, path, body, **(sent | headers))
 
     async def execute(self, function: str = "hello", body: object = None, **headers: str) -> Reply:

@@ -1,8 +1,10 @@
 """The shim's application on a port of its own, in the test's event loop."""
 
-from collections.abc import AsyncIterator
+import io
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from appfn.api.base import Json
 from appfn.config import Config
 from appfn.kube.client import KubeCluster
 from appfn.shim.app import create_app
+from appfn.shim.front.site import FrontSite
 from appfn.shim.run import leave, make_runner
 from appfn.shim.services import CATALOG, Surroundings
 from support.fake_invoker import FakeInvoker
@@ -66,9 +69,13 @@ class ShimAt:
         self.session = session
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
-        """Send one request; a dict goes as JSON, bytes as they are. `_` in header names stands for `-`."""
+        """Send one request; bytes, at once or in pieces, go as they are, all else as JSON.
+
+        `_` in header names stands for `-`.
+        """
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        content: Json = {"data": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
+        way = "data" if isinstance(body, bytes | io.BytesIO | AsyncIterator) else "json"
+        content: Json = {} if body is None else {way: body}
         async with self.session.request(method, self.base + path, headers=sent, **content) as response:
             raw = await response.read()
             is_json = "json" in response.headers.get("Content-Type", "")
@@ -79,7 +86,7 @@ class ShimAt:
 class ShimServer(ShimAt):
     """A shim that runs in this process."""
 
-    def __init__(self, app: web.Application, site: web.TCPSite, session: aiohttp.ClientSession, base: str) -> None:
+    def __init__(self, app: web.Application, site: web.BaseSite, session: aiohttp.ClientSession, base: str) -> None:
         super().__init__(base, session)
         self.app = app
         self.site = site
@@ -98,13 +105,19 @@ class ShimServer(ShimAt):
 
 
 @asynccontextmanager
-async def running_shim(cluster: KubeCluster, config: Config, invoker: FakeInvoker) -> AsyncIterator[ShimServer]:
+async def running_shim(
+    cluster: KubeCluster,
+    config: Config,
+    invoker: FakeInvoker,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncIterator[ShimServer]:
     """Run a shim; at the end it drains and closes as after SIGTERM."""
-    app = create_app(Surroundings(config=config, cluster=cluster, make_invoker=invoker.make))
+    app = create_app(Surroundings(config=config, cluster=cluster, make_invoker=invoker.make, now=now))
     runner = make_runner(app)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, config.shim.host, config.shim.port)
+        site = FrontSite(runner, config.shim.host, config.shim.port)
         await site.start()
         host, port = runner.addresses[0][:2]
         async with aiohttp.ClientSession() as session:

@@ -17,6 +17,7 @@ class BuildPhase(StrEnum):
     BUILDING = "building"
     READY = "ready"
     FAILED = "failed"
+    CANCELED = "canceled"
 
 
 class NameReference(Model):
@@ -51,6 +52,8 @@ class ArtifactSource(Model):
     """A tarball that is already in the artifact store, by its digest (`sha256:…`)."""
 
     digest: str
+    size: int | None = None
+    """Bytes, where whoever made the Deployment said so."""
 
 
 class Source(Model):

@@ -13,6 +13,8 @@ from appfn.api.deployment import NameReference
 class ExecutionPhase(StrEnum):
     """The Appwrite words for the state of an execution."""
 
+    SCHEDULED = "scheduled"
+    """Accepted, to wait for its turn at a time of its own."""
     WAITING = "waiting"
     PROCESSING = "processing"
     COMPLETED = "completed"
@@ -116,6 +118,8 @@ class ExecutionStatus(Model):
     failure: Failure | None = None
     start_time: datetime | None = None
     completion_time: datetime | None = None
+    replay_token: str = ""
+    """Value of the replay annotation last acted upon."""
 
 
 class Execution(Resource):

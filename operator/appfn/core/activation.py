@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime, timedelta
 
+from appfn import names
 from appfn.api import kinds
 from appfn.api.conditions import ConditionType, is_true
 from appfn.api.deployment import BuildPhase, Deployment
@@ -55,7 +56,8 @@ def _pinned(function: Function, known: dict[str, Deployment]) -> Activation:
 
 
 def _newest(function: Function, known: Sequence[Deployment]) -> Activation:
-    candidates = sorted((item for item in known if item.spec.activate), key=_age, reverse=True)
+    asking = (item for item in known if item.spec.activate or _activated(item) is not None)
+    candidates = sorted(asking, key=_turn, reverse=True)
     active = next((item for item in candidates if _ready(item)), None)
     if active is not None:
         newer = candidates[: candidates.index(active)]
@@ -75,6 +77,8 @@ def _unready(deployment: Deployment, kept: str) -> Problem:
     if phase is BuildPhase.FAILED:
         message = f"the build of {name} failed; see `kubectl describe fdep {name}`{kept}"
         return _problem(Severity.STALLED, "BuildFailed", message)
+    if phase is BuildPhase.CANCELED:
+        return _problem(Severity.STALLED, "BuildCanceled", f"the build of {name} was canceled{kept}")
     return _problem(Severity.WAITING, "DeploymentNotReady", f"{name} is {phase}{kept}")
 
 
@@ -90,6 +94,24 @@ def _ready(deployment: Deployment) -> bool:
     return is_true(deployment.status.conditions, ConditionType.READY)
 
 
-def _age(deployment: Deployment) -> tuple[datetime, str]:
-    """Order by creation; of two made in the same second the name decides, always the same way."""
-    return deployment.metadata.creation_timestamp or _LONG_AGO, deployment.metadata.name
+def next_turn(deployments: Iterable[Deployment], now: datetime) -> str:
+    """Return the annotation that puts a Deployment before all others of its Function, whatever our clock says."""
+    newest = max((_turn(item)[0] for item in deployments), default=_LONG_AGO)
+    return max(now, newest + timedelta(microseconds=1)).isoformat(timespec="microseconds")
+
+
+def _turn(deployment: Deployment) -> tuple[datetime, str]:
+    """Order by activation through the API, else by creation; where that is the same the name decides, always alike."""
+    return (
+        _activated(deployment) or deployment.metadata.creation_timestamp or _LONG_AGO,
+        deployment.metadata.name,
+    )
+
+
+def _activated(deployment: Deployment) -> datetime | None:
+    """Return when it was activated through the API; None also where the annotation is no time."""
+    try:
+        moment = datetime.fromisoformat(deployment.metadata.annotations.get(names.ANNOTATION_ACTIVATED, ""))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None and moment.year < MAXYEAR else None

@@ -1,7 +1,7 @@
 """Builds of a Deployment: which there are to be, what each one needs next, and what the status says.
 
 `targets` says which builds and attempts there are; the caller looks at the Job of each, and `decide` concludes.
-A build that is ready or failed is over: whatever happens to its Job afterwards changes nothing.
+A build that is ready, failed or canceled is over: whatever happens to its Job afterwards changes nothing.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ from appfn.api.function import Function
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core import build_key
 from appfn.core.build_progress import JobState, Progress, Report
-from appfn.core.build_status import conditions, worst_phase
+from appfn.core.build_status import canceled, conditions, phase_of
 from appfn.core.catalogue import unusable
 from appfn.core.manifests.build_job import BuildRequest, BuildSettings, build_job, salt_of
 from appfn.core.manifests.meta import controller_uid, ownership
@@ -26,12 +26,12 @@ from appfn.core.source import ResolvedSource
 
 LOG_LINES = 50
 """Lines of the build log kept in the status."""
-MAX_LOG_TAIL = 16_384
-"""Characters of them."""
+MAX_LOG_TAIL = 16_384  # characters of them
 MAX_MESSAGE = 4096
 WAIT_SECONDS = 30.0
 """How often a Deployment that waits for something looks again, should no event tell."""
 _UNFINISHED = (BuildPhase.PROCESSING, BuildPhase.BUILDING)
+_IN_VAIN = (BuildPhase.FAILED, BuildPhase.CANCELED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +65,15 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do, in this order: own, store, make Jobs, remember builds, write the status, stop Jobs."""
+    """What to do, in this order: own, store, cancel and make Jobs, remember builds, write the status, stop Jobs."""
 
     status: DeploymentStatus
     owner: Json | None = None
     """Manifest that makes the Function the owner; None where it is."""
     tarball: bytes | None = field(default=None, repr=False)
     """To be in the artifact store before the Jobs."""
+    cancel: tuple[Json, ...] = ()
+    """Jobs whose builds are canceled; gone before the status says so, as nobody looks for them after that."""
     jobs: tuple[Json, ...] = ()
     stored: Mapping[str, StoredBuild] = field(default_factory=dict)
     """Builds to be found again, by build key."""
@@ -91,9 +93,12 @@ def targets(observed: Observed) -> list[Build]:
     if started:
         kept = [build for build in status.builds if build.architecture in started or build.architecture in wanted]
     else:
-        kept = [status.build(architecture) or _first(architecture) for architecture in wanted]
-    retry = _retry_token(observed.deployment) != status.retry_token
-    return [_again(build) if retry and build.phase is BuildPhase.FAILED else build for build in kept]
+        kept = [status.build(architecture) or _fresh(architecture) for architecture in wanted]
+    retry = _retry(observed.deployment)
+    return [
+        _fresh(build.architecture, attempt=build.attempt + 1) if retry and build.phase in _IN_VAIN else build
+        for build in kept
+    ]
 
 
 def unfinished(build: Build) -> bool:
@@ -106,8 +111,7 @@ def over(deployment: Deployment) -> bool:
     builds = deployment.status.builds
     if not builds or any(map(unfinished, builds)):
         return False
-    retry = _retry_token(deployment) != deployment.status.retry_token
-    return not (retry and any(build.phase is BuildPhase.FAILED for build in builds))
+    return not (_retry(deployment) and any(build.phase in _IN_VAIN for build in builds))
 
 
 def request(observed: Observed, build: Build) -> BuildRequest | None:
@@ -163,6 +167,7 @@ def decide(observed: Observed, now: datetime, *, settings: BuildSettings) -> Pla
         status=status,
         owner=_owner(deployment, observed.function),
         tarball=observed.source.tarball if jobs else None,
+        cancel=tuple(step.cancel for step in steps if step.cancel is not None),
         jobs=jobs,
         stored={key: stored for step in steps for key, stored in step.stored.items()},
         stop=tuple(step.stop for step in steps if step.stop is not None),
@@ -187,6 +192,7 @@ class _Step:
 
     build: Build
     job: Json | None = None
+    cancel: Json | None = None
     stored: Mapping[str, StoredBuild] = field(default_factory=dict)
     stop: Json | None = None
     look_again: float | None = None
@@ -197,6 +203,8 @@ def _step(observed: Observed, build: Build, problem: Problem | None, now: dateti
     if not unfinished(build):
         return _Step(build=build)
     found = observed.builds.get(build.architecture, ObservedBuild())
+    if canceled(observed.deployment):
+        return _canceled_step(observed, build, found, now)
     if found.job is not None:
         return _follow(observed, build, found, now)
     if found.cached is not None:
@@ -217,6 +225,12 @@ def _step(observed: Observed, build: Build, problem: Problem | None, now: dateti
         }
     )
     return _Step(build=started, job=job)
+
+
+def _canceled_step(observed: Observed, build: Build, found: ObservedBuild, now: datetime) -> _Step:
+    update = {"phase": BuildPhase.CANCELED, "reason": BuildReason.CANCELED, "message": "canceled", "end_time": now}
+    ours = controller_uid(found.job or {}) == observed.deployment.metadata.uid
+    return _Step(build=build.model_copy(update=update), cancel=found.job if ours else None)
 
 
 def _blocked_step(build: Build, obstacle: Problem | None, now: datetime) -> _Step:
@@ -301,12 +315,8 @@ def _failed(build: Build, reason: str, message: str, now: datetime) -> Build:
     return build.model_copy(update=update)
 
 
-def _first(architecture: Architecture) -> Build:
-    return Build(architecture=architecture, phase=BuildPhase.PROCESSING)
-
-
-def _again(build: Build) -> Build:
-    return Build(architecture=build.architecture, phase=BuildPhase.PROCESSING, attempt=build.attempt + 1)
+def _fresh(architecture: Architecture, *, attempt: int = 1) -> Build:
+    return Build(architecture=architecture, phase=BuildPhase.PROCESSING, attempt=attempt)
 
 
 def _architectures(observed: Observed) -> list[Architecture]:
@@ -347,7 +357,7 @@ def _no_common_architecture(observed: Observed) -> Problem:
 def _status(observed: Observed, builds: list[Build], problem: Problem | None, now: datetime) -> DeploymentStatus:
     deployment = observed.deployment
     before = deployment.status
-    phase = worst_phase(builds)
+    phase = phase_of(deployment, builds)
     digest = before.source_digest or observed.source.digest or _reported_digest(observed)
     return DeploymentStatus(
         observed_generation=deployment.metadata.generation,
@@ -363,6 +373,11 @@ def _reported_digest(observed: Observed) -> str:
     """Return the digest the agent found; of git only the build learns it."""
     reports = (found.progress.report for found in observed.builds.values() if found.progress is not None)
     return next((report.source_digest for report in reports if report is not None), "")
+
+
+def _retry(deployment: Deployment) -> bool:
+    """Tell whether what was in vain is to be built again."""
+    return _retry_token(deployment) != deployment.status.retry_token and not canceled(deployment)
 
 
 def _retry_token(deployment: Deployment) -> str:

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
+from appfn import names
 from appfn.api.conditions import Condition, ConditionStatus, ConditionType, condition, merge
 from appfn.api.deployment import Build, BuildPhase, Deployment
 from appfn.core.problem import BuildReason, Problem, Severity
 
-_WORST_FIRST = (BuildPhase.FAILED, BuildPhase.PROCESSING, BuildPhase.BUILDING, BuildPhase.READY)
+_WORST_FIRST = (BuildPhase.FAILED, BuildPhase.CANCELED, BuildPhase.PROCESSING, BuildPhase.BUILDING, BuildPhase.READY)
+
+
+_CANCELED = "canceled; it never becomes active"
 
 
 def worst_phase(builds: Sequence[Build]) -> BuildPhase:
@@ -17,21 +21,36 @@ def worst_phase(builds: Sequence[Build]) -> BuildPhase:
     return next(phase for phase in _WORST_FIRST if phase in present)
 
 
+def phase_of(deployment: Deployment, builds: Sequence[Build]) -> BuildPhase:
+    """As `worst_phase`, for a Deployment that may have been canceled before it had builds."""
+    return BuildPhase.CANCELED if not builds and canceled(deployment) else worst_phase(builds)
+
+
+def canceled(deployment: Deployment) -> bool:
+    """Tell whether what has not ended of it is not wanted any more."""
+    return names.ANNOTATION_CANCEL in deployment.metadata.annotations
+
+
 def conditions(
     deployment: Deployment, builds: Sequence[Build], problem: Problem | None, now: datetime
 ) -> list[Condition]:
     """Return the Deployment's conditions. `problem` keeps builds from starting; it says nothing of those that ended."""
-    phase = worst_phase(builds)
+    phase = phase_of(deployment, builds)
     speaker = next((build for build in builds if build.phase is phase), None)
     found: list[Condition]
     match phase:
         case BuildPhase.READY:
-            names = ", ".join(str(build.architecture) for build in builds)
-            found = [_ready(ConditionStatus.TRUE, BuildReason.READY, f"built for {names}")]
+            architectures = ", ".join(str(build.architecture) for build in builds)
+            found = [_ready(ConditionStatus.TRUE, BuildReason.READY, f"built for {architectures}")]
         case BuildPhase.FAILED:
             assert speaker is not None
             message = f"{speaker.architecture}: {speaker.message}"
             found = [_ready(ConditionStatus.FALSE, speaker.reason, message), _stalled(speaker.reason, message)]
+        case BuildPhase.CANCELED:
+            found = [
+                _ready(ConditionStatus.FALSE, BuildReason.CANCELED, _CANCELED),
+                _stalled(BuildReason.CANCELED, _CANCELED),
+            ]
         case BuildPhase.PROCESSING | BuildPhase.BUILDING:
             found = _under_way(speaker, problem)
         case _:

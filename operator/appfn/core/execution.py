@@ -4,7 +4,7 @@ Its uid is the execution's id and idempotency key, so submitting it again after 
 is final: afterwards the shim is not asked again, and only the time to live acts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from appfn import names
@@ -32,6 +32,7 @@ MAX_OUTPUT = 16_384
 WAIT_SECONDS = 30.0
 """How often an Execution that waits looks again, should no event tell."""
 _MAX_FAILURE = 4096
+_MAX_TOKEN = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +48,14 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do, in this order: own, submit, write the status, delete."""
+    """What to do, in this order: repeat, own, submit, write the status, delete."""
 
     status: ExecutionStatus
     owner: Json | None = None
     submit: Json | None = None
     """Body of the request to the shim."""
+    repeat: Json | None = None
+    """The Execution to create that runs this one again."""
     delete: bool = False
     requeue: float | None = None
 
@@ -60,6 +63,11 @@ class Plan:
 def finished(execution: Execution) -> bool:
     """Tell whether the result is in."""
     return execution.status.status is not None and execution.status.status.terminal
+
+
+def replay_asked(execution: Execution) -> bool:
+    """Tell whether it is to be run again, and can be: it has ended."""
+    return finished(execution) and _replay_token(execution) not in {"", execution.status.replay_token}
 
 
 def mirrored(execution: Execution) -> bool:
@@ -81,7 +89,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
     execution = observed.execution
     owner = _owner(observed)
     if finished(execution):
-        return _expire(execution, owner, now)
+        plan = _expire(execution, owner, now)
+        return _repeat(execution, plan) if observed.project and replay_asked(execution) else plan
     if observed.record is not None:
         return _mirror(execution, observed.record, owner, now)
     if lookup_id(execution):
@@ -127,6 +136,38 @@ def _expire(execution: Execution, owner: Json | None, now: datetime) -> Plan:
     return Plan(status=execution.status, delete=True)
 
 
+def _repeat(execution: Execution, plan: Plan) -> Plan:
+    token = _replay_token(execution)
+    status = plan.status.model_copy(update={"replay_token": token})
+    return replace(plan, status=status, repeat=_again(execution, token))
+
+
+def _again(execution: Execution, token: str) -> Json:
+    """Return the Execution that runs another again: the shim has all that the function was given, the resource a part.
+
+    One that never came to the shim is copied.
+    """
+    spec, id_ = execution.spec, execution.status.execution_id or execution.spec.id
+    kept = {"path", "method", "ttlSecondsAfterFinished"} | (set() if id_ else {"data", "headers"})
+    copied = {name: value for name, value in spec.to_json().items() if name in kept and value is not None}
+    metadata: Json = {
+        "name": names.replay(execution.metadata.name, token),
+        "namespace": execution.metadata.namespace,
+    }
+    if id_:
+        metadata["annotations"] = {names.ANNOTATION_REPLAY_OF: id_}
+    return {
+        "apiVersion": kinds.EXECUTION.api_version,
+        "kind": kinds.EXECUTION.name,
+        "metadata": metadata,
+        "spec": {"functionRef": {"name": spec.function_ref.name}} | copied,
+    }
+
+
+def _replay_token(execution: Execution) -> str:
+    return execution.metadata.annotations.get(names.ANNOTATION_REPLAY, "")[:_MAX_TOKEN]
+
+
 def _lost(execution: Execution, owner: Json | None, now: datetime) -> Plan:
     """Name an unknown outcome: the store had accepted it and has it no more. To run it again might run it twice."""
     if mirrored(execution):
@@ -167,15 +208,14 @@ def _is_of_another(execution: Execution, function: Function) -> bool:
 
 def _request(execution: Execution) -> Json:
     spec = execution.spec
-    return {
+    request: Json = {
         "namespace": execution.metadata.namespace,
         "function": spec.function_ref.name,
         "uid": execution.metadata.uid,
-        "data": spec.data,
-        "headers": spec.headers,
-        "path": spec.path,
-        "method": spec.method,
     }
+    if original := execution.metadata.annotations.get(names.ANNOTATION_REPLAY_OF):
+        return request | {"replayOf": original}
+    return request | {"data": spec.data, "headers": spec.headers, "path": spec.path, "method": spec.method}
 
 
 def _status(execution: Execution, record: ObservedExecution, now: datetime) -> ExecutionStatus:
@@ -231,6 +271,8 @@ def _waiting(execution: Execution, problem: Problem, now: datetime) -> Execution
 
 def _conditions(record: ObservedExecution) -> list[Condition]:
     match record.status:
+        case ExecutionPhase.SCHEDULED:
+            return _going("Scheduled", "its time has not come")
         case ExecutionPhase.WAITING:
             return _going("Waiting", "in the queue")
         case ExecutionPhase.PROCESSING:

@@ -46,6 +46,7 @@ def decide(function: Function, recent: Sequence[ObservedExecution], present: Seq
 def _mirror(function: Function, name: str, record: ObservedExecution) -> Json:
     """Return the resource, without data and headers: they may hold what only caller and function are to see."""
     metadata = function.metadata
+    annotations = {names.ANNOTATION_REPLAY_OF: record.replay_of} if record.replay_of else {}
     return {
         "apiVersion": kinds.EXECUTION.api_version,
         "kind": kinds.EXECUTION.name,
@@ -57,6 +58,7 @@ def _mirror(function: Function, name: str, record: ObservedExecution) -> Json:
                 names.LABEL_FUNCTION: metadata.name,
                 names.LABEL_MIRRORED: "true",
             },
+            "annotations": annotations,
             "ownerReferences": [owner_reference(kinds.FUNCTION, metadata)],
         },
         "spec": {

@@ -33,6 +33,8 @@ class ObservedExecution(Model):
     failure: Failure | None = None
     path: str = "/"
     method: str = "POST"
+    replay_of: str = ""
+    """Id of the execution that it repeats."""
     created_at: datetime | None = None
     start_time: datetime | None = None
     completion_time: datetime | None = None

@@ -35,6 +35,8 @@ class BuildReason(StrEnum):
     OUTPUT_MISSING = "OutputMissing"
     OUTPUT_INVALID = "OutputInvalid"
     UPLOAD_FAILED = "UploadFailed"
+    # What a user asked for.
+    CANCELED = "Canceled"
     # What the operator concludes from the Job and its pod.
     INVALID_SOURCE = "InvalidSource"
     REJECTED = "Rejected"

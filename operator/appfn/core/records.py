@@ -1,7 +1,7 @@
 """Values that dispatch, store and shim exchange about executions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -41,13 +41,37 @@ class ExecutionRequest:
     method: str = "POST"
     user_id: str = ""
     jwt: str = field(default="", repr=False)
+    """What the token of the user who calls says of them, unsigned; a token is made of it when the function starts."""
     event: str = ""
     event_data: str = field(default="", repr=False)
     permissions: tuple[str, ...] = ()
     scheduled_at: datetime | None = None
+    """The tick of a schedule; of any other origin, the time not to run it before."""
+    replay_of: str = ""
+    """Id of the execution whose request this is again; empty where it is the first."""
     idempotency_key: str | None = None
     body_hash: str = ""
     max_attempts: int = 1
+
+    @property
+    def not_before(self) -> datetime | None:
+        """The time it has to wait for."""
+        return None if self.origin is Origin.SCHEDULE else self.scheduled_at
+
+
+def repeated(original: ExecutionRequest, *, id_: str, origin: Origin, max_attempts: int) -> ExecutionRequest:
+    """Return the request that runs an execution again: the same for the function but for its id and the JWT."""
+    return replace(
+        original,
+        id=id_,
+        origin=origin,
+        jwt="",
+        scheduled_at=None,
+        replay_of=original.id,
+        idempotency_key=None,
+        body_hash=f"replay:{original.id}",
+        max_attempts=max_attempts,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +104,8 @@ class ExecutionRecord:
     """Attempts begun; 0 while waiting for the first."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    memory_mb: int = 0
+    """Memory of the pods of its function when it ended, in MiB; 0 where none is known."""
     outcome: Outcome | None = None
     sequence: int = 0
     """Position in the change feed of its last change."""

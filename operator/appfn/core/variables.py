@@ -12,8 +12,8 @@ PREFIX = "APPWRITE_FUNCTION_"
 
 
 def payload(request: ExecutionRequest) -> str:
-    """Return what `req.payload` is: the data given by the caller over HTTP, empty for events and schedules."""
-    return request.data if request.trigger is Trigger.HTTP else ""
+    """Return what `req.payload` is: the data given by a caller, empty for events (and for the ticks of schedules)."""
+    return "" if request.trigger is Trigger.EVENT else request.data
 
 
 def injected(

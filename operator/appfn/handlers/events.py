@@ -36,13 +36,16 @@ def keys_of(kind: Kind, body: Json) -> frozenset[Work]:
 def unfinished(execution: Json) -> bool:
     """Tell whether there is anything left to do for an Execution.
 
-    Not for one that mirrors a call made over HTTP, nor for one that has ended and is kept until somebody deletes it.
+    Not for one that mirrors a call made over HTTP, nor for one that has ended, is kept until somebody deletes it, and
+    is not to be run again.
     """
     if names.LABEL_MIRRORED in _labels(execution):
         return False
-    phase = (execution.get("status") or {}).get("status")
-    ended = phase in {ExecutionPhase.COMPLETED, ExecutionPhase.FAILED}
-    return not ended or execution["spec"].get("ttlSecondsAfterFinished") is not None
+    status = execution.get("status") or {}
+    ended = status.get("status") in {ExecutionPhase.COMPLETED, ExecutionPhase.FAILED}
+    asked = (execution["metadata"].get("annotations") or {}).get(names.ANNOTATION_REPLAY, "")
+    again = asked not in {"", status.get("replayToken", "")}
+    return not ended or again or execution["spec"].get("ttlSecondsAfterFinished") is not None
 
 
 def _own(controller: Controller) -> Callable[[Json], frozenset[Work]]:

@@ -54,6 +54,8 @@ async def _apply(deps: Dependencies, observed: build.Observed, plan: build.Plan)
         if problem is not None:
             held = [job["metadata"]["name"] for job in plan.jobs]
             return build.refused(observed, plan, held, problem, now=deps.time())
+    for job in plan.cancel:
+        await _stop(deps, job)
     for job in plan.jobs:
         plan = await _create(deps, observed, plan, job)
     for key, stored in plan.stored.items():

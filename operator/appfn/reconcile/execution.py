@@ -1,17 +1,22 @@
 """Controller of Executions: handed to the shim, mirrored, and deleted when their time is over."""
 
+import logging
+
 from appfn import names
 from appfn.api import kinds
+from appfn.api.base import Json
 from appfn.api.execution import Execution, ExecutionStatus
 from appfn.api.function import Function
 from appfn.api.kinds import Key
 from appfn.core import execution as core
 from appfn.core.observed import ObservedExecution
 from appfn.core.problem import BuildReason, Problem, Severity
-from appfn.errors import ForbiddenError, RejectedError, TransientError
+from appfn.errors import ConflictError, ForbiddenError, RejectedError, TransientError
 from appfn.reconcile.dependencies import Dependencies
 from appfn.reconcile.gather import find, is_project
 from appfn.reconcile.status import take_ownership, write_status
+
+logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 2.0
 
@@ -22,6 +27,8 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     if execution is None or execution.metadata.deletion_timestamp is not None:
         return None
     plan = core.decide(await _gather(deps, execution), deps.time())
+    if plan.repeat is not None:
+        await _repeat(deps, plan.repeat)
     if plan.delete:
         await deps.cluster.delete(kinds.EXECUTION, key, uid=execution.metadata.uid)
         return None
@@ -35,6 +42,14 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     await write_status(deps.cluster, kinds.EXECUTION, metadata, old=execution.status, new=status, manager=manager)
     _remember(deps, execution, status)
     return requeue
+
+
+async def _repeat(deps: Dependencies, manifest: Json) -> None:
+    """Create the Execution that repeats another; where it is there already, this was done and not yet written down."""
+    try:
+        await deps.cluster.create(kinds.EXECUTION, manifest)
+    except ConflictError:
+        logger.info("replay exists", extra={"execution": manifest["metadata"]["name"]})
 
 
 def _remember(deps: Dependencies, execution: Execution, status: ExecutionStatus) -> None:

@@ -8,7 +8,7 @@ from appfn.api.execution import Execution
 from appfn.api.function import Function
 from appfn.api.kinds import Key
 from appfn.core import history as core
-from appfn.core.execution import finished
+from appfn.core.execution import finished, replay_asked
 from appfn.errors import ConflictError, RejectedError
 from appfn.reconcile.dependencies import Controller, Dependencies
 from appfn.reconcile.gather import find, is_project, of_function
@@ -36,8 +36,9 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     present = await of_function(deps.cluster, Execution, key, labels=names.LABEL_MIRRORED)
     plan = core.decide(function, summary.recent, present)
     await _apply(deps, plan)
-    unfinished = {mirror.metadata.key for mirror in present if not finished(mirror)}
-    for mirror in unfinished - {deleted.metadata.key for deleted in plan.delete}:
+    # No watch tells of mirrors: whether one is to be run again is seen here.
+    open_ = {mirror.metadata.key for mirror in present if not finished(mirror) or replay_asked(mirror)}
+    for mirror in open_ - {deleted.metadata.key for deleted in plan.delete}:
         deps.mark(Controller.EXECUTION, mirror)
     return None
 

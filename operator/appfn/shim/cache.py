@@ -81,6 +81,10 @@ class TtlCache(Generic[K, V]):
                 return entry.value
             raise
 
+    async def renew(self, key: K, load: Callable[[], Awaitable[V]]) -> V:
+        """Load the value anew, whatever is at hand; that is kept where `load` raises, which this raises too."""
+        return await asyncio.shield(self._load(key, load))
+
     def forget(self, key: K) -> None:
         """Drop a value that is known to be wrong."""
         self._entries.pop(key, None)

@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self, TypeVar
 
@@ -20,9 +20,12 @@ from appfn.api.function import Function
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core import variables
+from appfn.core.quantity import memory_mb
 from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.events.subscriptions import Subscriptions
+from appfn.shim.origins import Origins
 from appfn.shim.typed_cache import TypedCache
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
@@ -31,6 +34,7 @@ _LAG_SECONDS = 2.0
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _logger = logging.getLogger(__name__)
 _I = TypeVar("_I")
+ResourceListener = Callable[[Function | Deployment | None, Function | Deployment | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Project:
 
     id: str
     namespace: str
+    origins: Origins = field(default=Origins(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,11 @@ class Callee:
         return self.deployment.spec.entrypoint or self.runtime.spec.entrypoint
 
     @property
+    def memory_mb(self) -> int:
+        """Memory of each of its pods, in MiB."""
+        return memory_mb(self.function.spec.resources or self.runtime.spec.resources)
+
+    @property
     def capacity(self) -> int:
         """How many calls of the function this process can run at once."""
         return capacity(self.function, self.runtime, self.part)
@@ -76,6 +86,7 @@ class Catalog:
     """See the module. Made by `open`."""
 
     def __init__(self, *, system_namespace: str, part: Part) -> None:
+        self.subscriptions = Subscriptions()
         self._system = system_namespace
         self._part = part
         self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
@@ -89,6 +100,7 @@ class Catalog:
         """The deployments of each function, whether it is there or not."""
         self._change = asyncio.Event()
         self._gone_listeners: list[Callable[[str], None]] = []
+        self._listeners: list[ResourceListener] = []
         self._functions: Mapping[Key, Function] = {}
         self._deployments: Mapping[Key, Deployment] = {}
         self._runtimes: Mapping[Key, Runtime] = {}
@@ -178,6 +190,10 @@ class Catalog:
         """Return the deployments of a function, oldest first."""
         found = [self._deployments[key] for key in self._versions.get(function.metadata.key, ())]
         return sorted((item for item in found if not item.metadata.deletion_timestamp), key=_age)
+
+    def all_deployments(self) -> Collection[Deployment]:
+        """Return the deployments of all functions."""
+        return self._deployments.values()
 
     def runtime(self, name: str) -> Runtime | None:
         """Return a runtime, also a disabled one."""
@@ -299,6 +315,14 @@ class Catalog:
         """Call `listener` (it must not block) with the uid of each function that is deleted from now on."""
         self._gone_listeners.append(listener)
 
+    def on_resource(self, listener: ResourceListener) -> None:
+        """Call `listener` (it must not block) with each Function and Deployment that changes, before and after."""
+        self._listeners.append(listener)
+
+    def _tell(self, before: Function | Deployment | None, after: Function | Deployment | None) -> None:
+        for listener in self._listeners:
+            listener(before, after)
+
     def _on_function_gone(self, uid: str) -> None:
         for listener in self._gone_listeners:
             listener(uid)
@@ -319,6 +343,7 @@ class Catalog:
         if after is not None:
             self._stale.add(owner := Key(key.namespace, after.spec.function_ref.name))
             self._versions[owner].add(key)
+        self._tell(before, after)
         self._on_change()
 
     def _on_function(self, key: Key, before: Function | None, after: Function | None) -> None:
@@ -326,6 +351,8 @@ class Catalog:
             _remove(self._by_id, (key.namespace, before.appwrite_id), key)
         if after is not None:
             self._by_id[key.namespace, after.appwrite_id].add(key)
+        self.subscriptions.changed(key, before, after)
+        self._tell(before, after)
         self._stale.add(key)
         self._on_change()
 
@@ -337,7 +364,8 @@ class Catalog:
             self._settle_owner(old.id)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
-            self._project_of[name] = Project(project_id, name)
+            origins = Origins.parse((metadata.get("annotations") or {}).get(names.ANNOTATION_ORIGINS, ""))
+            self._project_of[name] = Project(project_id, name, origins)
             self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
             self._settle_owner(project_id)
             if len(self._projects[project_id]) > 1:
@@ -350,7 +378,7 @@ class Catalog:
         namespaces = self._projects[project_id]
         if namespaces:
             oldest = min(namespaces, key=lambda name: (namespaces[name], name))
-            self._owners[project_id] = Project(project_id, oldest)
+            self._owners[project_id] = self._project_of[oldest]
         else:
             self._owners.pop(project_id, None)
 

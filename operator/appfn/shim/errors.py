@@ -3,9 +3,13 @@
 from enum import Enum
 
 from appfn.api.base import Json
+from appfn.errors import ForbiddenError, IdempotencyError, QueueFullError, TransientError
+from appfn.store.model import CursorError
 
 APPWRITE_VERSION = "1.9.6"
 """The Appwrite release whose API is spoken to clients that name no response format."""
+_NO_RIGHTS = "The shim has no rights in the project's namespace: apply manifests/project to it."
+_RETRY_SECONDS = 2
 
 
 class Problem(Enum):
@@ -16,6 +20,7 @@ class Problem(Enum):
     """
 
     ARGUMENT_INVALID = "general_argument_invalid", 400, "The request contains one or more invalid arguments."
+    BAD_REQUEST = "general_bad_request", 400, "There was an error processing your request. Please check its parameters."
     QUERY_INVALID = "general_query_invalid", 400, "The query's syntax is invalid."
     CURSOR_NOT_FOUND = "general_cursor_not_found", 400, "The cursor is invalid: no such execution."
     ROUTE_NOT_FOUND = "general_route_not_found", 404, "The requested route was not found."
@@ -26,6 +31,7 @@ class Problem(Enum):
         "Rate limit for the current endpoint has been exceeded. Please try again after some time.",
     )
     ACCESS_FORBIDDEN = "general_access_forbidden", 401, "Access to this API is forbidden."
+    UNKNOWN_ORIGIN = "general_unknown_origin", 403, "The request originated from an unknown origin."
     NOT_IMPLEMENTED = "general_not_implemented", 405, "This method is not part of appfn."
     FIELD_MANAGED = "general_field_managed", 409, "Somebody else manages what you want to change."
     PAYLOAD_TOO_LARGE = "general_payload_too_large", 413, "The request's body is too large."
@@ -70,6 +76,7 @@ class Problem(Enum):
     INVALID_CONTENT_RANGE = "storage_invalid_content_range", 400, "The content range is invalid. Check Content-Range."
     INVALID_FILE_SIZE = "storage_invalid_file_size", 400, "The file size is either not valid or exceeds the maximum."
     INVALID_FILE = "storage_invalid_file", 403, "The uploaded file is invalid. Please check the file and try again."
+    INVALID_RANGE = "storage_invalid_range", 416, "The requested range is not satisfiable."
     RUNTIME_UNSUPPORTED = "function_runtime_unsupported", 404, "The requested runtime is not supported."
     SYNCHRONOUS_TIMEOUT = "function_synchronous_timeout", 408, "Synchronous function execution timed out."
     DEPLOYMENT_NOT_FOUND = "deployment_not_found", 404, "Deployment with the requested ID could not be found."
@@ -138,3 +145,27 @@ class AppwriteError(Exception):
 def invalid_argument(name: str, reason: str) -> AppwriteError:
     """Return the error for a parameter that can't be used, worded as Appwrite's own."""
     return AppwriteError(Problem.ARGUMENT_INVALID, f"Invalid `{name}` param: {reason}")
+
+
+def error_of(error: Exception) -> AppwriteError:
+    """Return what a client is told of an error; what is not meant for it is a general_server_error."""
+    match error:
+        case AppwriteError():
+            return error
+        case QueueFullError():
+            message = f"{Problem.RATE_LIMIT_EXCEEDED.message} {error}"
+            return AppwriteError(Problem.RATE_LIMIT_EXCEEDED, message, retry_after=_whole(error.retry_after))
+        case IdempotencyError():
+            return AppwriteError(Problem.IDEMPOTENCY_CONFLICT)
+        case CursorError():
+            return AppwriteError(Problem.CURSOR_NOT_FOUND)
+        case ForbiddenError():
+            return AppwriteError(Problem.SERVICE_DISABLED, _NO_RIGHTS)
+        case TransientError():
+            return AppwriteError(Problem.SERVICE_DISABLED, retry_after=_whole(error.retry_after or _RETRY_SECONDS))
+        case _:
+            return AppwriteError(Problem.SERVER_ERROR)
+
+
+def _whole(seconds: float) -> int:
+    return max(1, -int(-seconds // 1))

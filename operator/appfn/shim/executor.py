@@ -16,10 +16,11 @@ from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReaso
 from appfn.core import variables
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Invocation, Outcome
 from appfn.errors import InvalidSpecError
+from appfn.shim.auth.users import Users
 from appfn.shim.catalog import Callee
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.metrics import Metrics
-from appfn.shim.ports import Invoker
+from appfn.shim.ports import Invoker, Listener
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.variables import VariableResolver
 from appfn.store.executions import ExecutionStore
@@ -40,6 +41,8 @@ class Executor:
     metrics: Metrics
     endings: "Endings"
     rollouts: Rollouts
+    users: Users
+    listener: Listener
     queue_limit: int
     now: Callable[[], datetime]
 
@@ -70,6 +73,7 @@ class Executor:
         record, created = await self.store.accept(request, queue_limit=self.queue_limit)
         if created:
             self.metrics.accepted(request)
+            self.listener.execution_created(record)
         return record
 
     async def wait(self, record: ExecutionRecord, *, within: float) -> ExecutionRecord:
@@ -105,6 +109,8 @@ class Executor:
             own = await self.resolver.resolve(callee.function)
         except InvalidSpecError as error:
             return failed(FailureReason.VARIABLE_UNAVAILABLE, str(error))
+        if request.jwt:
+            request = replace(request, jwt=self.users.token(callee.project, request.jwt))
         invocation = _invocation(callee, request, own)
         outcome = await self.invoker.invoke(invocation, callee.runtime, callee.function, on_start=on_start)
         return outcome if callee.function.spec.logging else _without_logs(outcome)
@@ -127,10 +133,12 @@ class Executor:
             attempt=1,
             started_at=max(created, finished - timedelta(seconds=outcome.duration)),
             finished_at=finished,
+            memory_mb=callee.memory_mb,
             outcome=outcome,
         )
         self.metrics.finished(request, outcome)
         await self.store.record(record)
+        self.listener.execution_created(record)
         return record
 
 

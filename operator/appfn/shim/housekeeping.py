@@ -1,4 +1,4 @@
-"""What has to go: executions past their retention, all that is known of deleted functions, leftovers."""
+"""What has to go: executions past their retention, all that is known of deleted functions, uploads, leftovers."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from appfn.errors import AppfnError, TransientError
 from appfn.shim.catalog import Catalog
 from appfn.shim.leftovers import Leftovers
 from appfn.store.executions import ExecutionStore
+from appfn.store.uploads import UploadStore
 
 PERIOD_SECONDS = 600.0
 LEFTOVERS_SECONDS = 6 * 3600.0
@@ -29,7 +30,10 @@ class Housekeeping:
     store: ExecutionStore
     catalog: Catalog
     leftovers: Leftovers
+    uploads: UploadStore
     retention: timedelta
+    upload_age: timedelta
+    """Of an upload to which nothing was added."""
     now: Callable[[], datetime]
     _gone: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
 
@@ -39,6 +43,7 @@ class Housekeeping:
         self.catalog.on_function_gone(self._gone.put_nowait)
         loops = (
             self._repeat(self.sweep, "old executions", seconds=PERIOD_SECONDS),
+            self._repeat(self.sweep_uploads, "unfinished uploads", seconds=PERIOD_SECONDS),
             self._repeat(self.leftovers.sweep_functions, "deleted functions", seconds=LEFTOVERS_SECONDS),
             self._repeat(self.leftovers.sweep_artifacts, "unused artifacts", seconds=LEFTOVERS_SECONDS),
             self._purge_loop(),
@@ -75,6 +80,11 @@ class Housekeeping:
             except Exception:
                 _logger.exception("deleting %s failed", what)
             await asyncio.sleep(pause)
+
+    async def sweep_uploads(self) -> None:
+        """Forget uploads that nobody goes on with, and those that are done."""
+        if expired := await self.uploads.expire(self.now() - self.upload_age):
+            _logger.info("uploads expired", extra={"uploads": expired})
 
     async def sweep(self) -> None:
         """Delete what is older than the retention, in small batches."""

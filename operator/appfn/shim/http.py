@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -20,7 +21,24 @@ BODY_SECONDS = 30.0
 
 def reply(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a JSON response."""
-    return web.Response(body=_dumps(content), status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
+    return web.Response(body=dumps(content), status=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
+
+
+async def stream(
+    request: web.Request, content: AsyncIterator[bytes], *, headers: Mapping[str, str], status: int = 200
+) -> web.StreamResponse:
+    """Send content as it comes; the connection is cut where it does not come whole."""
+    response = web.StreamResponse(status=status, headers=headers)
+    await response.prepare(request)
+    try:
+        async for piece in content:
+            await response.write(piece)
+        await response.write_eof()
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()  # an error's body would be taken for the rest of the content
+        raise
+    return response
 
 
 def failure(error: AppwriteError) -> web.Response:
@@ -28,7 +46,8 @@ def failure(error: AppwriteError) -> web.Response:
     return reply(error.body, status=error.problem.status, headers=error.headers)
 
 
-def _dumps(content: object) -> bytes:
+def dumps(content: object) -> bytes:
+    """Return content as JSON."""
     try:
         return orjson.dumps(content)
     except TypeError:  # a lone surrogate, which a function may answer, or a number beyond 64 bits
@@ -43,7 +62,16 @@ async def read_json(request: web.Request) -> Json:
         AppwriteError: general_argument_invalid, general_payload_too_large.
         QueueFullError: other requests' bodies leave no room for it.
     """
-    content = await read_value(request)
+    return parse_json(await read_body(request))
+
+
+def parse_json(body: bytes) -> Json:
+    """Return the JSON object that a body is, as `read_json` does.
+
+    Raises:
+        AppwriteError: general_argument_invalid.
+    """
+    content = parse_value(body)
     if content is None or content == []:  # PHP's way to write an empty object
         return {}
     if not isinstance(content, dict):
@@ -51,10 +79,10 @@ async def read_json(request: web.Request) -> Json:
     return content
 
 
-async def read_value(request: web.Request) -> Any:
-    """Return the JSON value that is the request's body, None for none; raises as `read_json`."""
+def parse_value(body: bytes) -> Any:
+    """Return the JSON value that a body is, None for none; raises as `parse_json`."""
     try:
-        return _loads(await read_body(request) or b"null")
+        return _loads(body or b"null")
     except (ValueError, RecursionError) as error:
         raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
 

@@ -38,6 +38,18 @@ async def ensure(cluster: SecretStore, namespace: str, *, random_bytes: Callable
         return _key(found, address)
 
 
+async def read(cluster: Reader, namespace: str) -> bytes:
+    """Return the key.
+
+    Raises:
+        ConfigError: there is none yet, or the Secret holds none.
+    """
+    address = Key(namespace, names.SECRET_MASTER_KEY)
+    if (found := await cluster.get(SECRET, address)) is None:
+        raise ConfigError(f"Secret {address} is not there: the shim makes it when it starts")
+    return _key(found, address)
+
+
 def _manifest(address: Key, key: bytes) -> Json:
     return {
         "apiVersion": "v1",

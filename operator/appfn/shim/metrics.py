@@ -52,6 +52,7 @@ class Metrics:
         self._cold_starts = Counter(
             "appfn_cold_starts", "Executions that had to wait for a new pod.", ("namespace",), registry=self.registry
         )
+        self.events = EventMetrics(self.registry)
         # What `labels` finds by locks and text for every call, found once.
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._finished: dict[tuple[str, Trigger, ExecutionPhase, FailureReason | None], tuple[Counter, Histogram]] = {}
@@ -91,6 +92,36 @@ class Metrics:
     def render(self) -> bytes:
         """Return all in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class EventMetrics:
+    """What became of events, by where they came from: `cloudevents`, `webhook` or `own`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("namespace", "source")
+        self._received = Counter("appfn_events_received", "Events that came in.", labels, registry=registry)
+        self._matched = Counter(
+            "appfn_events_matched", "Executions accepted because of an event.", labels, registry=registry
+        )
+        self._duplicates = Counter(
+            "appfn_events_deduplicated",
+            "Executions that an event asked for again and did not get twice.",
+            labels,
+            registry=registry,
+        )
+        self._lost = Counter(
+            "appfn_events_lost", "Events of functions that could not be stored.", ("namespace",), registry=registry
+        )
+
+    def told(self, namespace: str, source: str, *, events: int, new: int, duplicates: int) -> None:
+        """Count events that are safely stored: how many, and the executions that were new or there already."""
+        self._received.labels(namespace, source).inc(events)
+        self._matched.labels(namespace, source).inc(new)
+        self._duplicates.labels(namespace, source).inc(duplicates)
+
+    def lost(self, namespace: str) -> None:
+        """Count an event of our own that could not be stored."""
+        self._lost.labels(namespace).inc()
 
 
 class _InvokerCollector(Collector):

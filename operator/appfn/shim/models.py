@@ -2,9 +2,11 @@
 
 import re
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import assert_never
 
 from appfn.api.base import Json
+from appfn.api.execution import ExecutionPhase
 from appfn.core.records import ExecutionRecord, Outcome
 from appfn.shim.formats import Format
 
@@ -36,7 +38,8 @@ def execution(
         case Format.V1_0:
             return _execution_v1_0(record, function_id=function_id, logs=logs)
         case Format.V1_4 | Format.V1_6 | Format.V1_7:
-            return _execution_v1_4(record, function_id=function_id, deployment_id=deployment_id, logs=logs)
+            model = _execution_v1_4(record, function_id=function_id, deployment_id=deployment_id, logs=logs)
+            return model | {"status": _status(record, format_)}
         case _:
             assert_never(format_)
 
@@ -72,7 +75,7 @@ def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> J
         "$read": [_READ_PERMISSION.sub(r"\1", permission) for permission in record.request.permissions],
         "functionId": function_id,
         "trigger": record.request.trigger.value,
-        "status": record.phase.value,
+        "status": _status(record, Format.V0),
         "statusCode": outcome.status_code,
         "response": outcome.response,
         "stderr": _stderr(outcome) if logs else "",
@@ -83,6 +86,7 @@ def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> J
 def _execution_v1_0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:
     outcome = _outcome(record)
     return _envelope(record, function_id) | {
+        "status": _status(record, Format.V1_0),
         "statusCode": outcome.status_code,
         "response": outcome.response,
         "stdout": outcome.stdout if logs else "",
@@ -108,6 +112,7 @@ def _execution_v1_4(record: ExecutionRecord, *, function_id: str, deployment_id:
         "errors": _stderr(outcome) if logs else "",
         "duration": outcome.duration,
         "scheduledAt": timestamp(request.scheduled_at) if request.scheduled_at else "",
+        "replayOf": request.replay_of,  # ours: the execution that this one repeats
     }
 
 
@@ -119,8 +124,17 @@ def _envelope(record: ExecutionRecord, function_id: str) -> Json:
         "$permissions": list(record.request.permissions),
         "functionId": function_id,
         "trigger": record.request.trigger.value,
-        "status": record.phase.value,
     }
+
+
+def _status(record: ExecutionRecord, format_: Format) -> str:
+    """Return the word of the format: old ones have none for a time to come, and 1.4 took 4xx for a failure."""
+    phase, code = record.phase, _outcome(record).status_code
+    if phase is ExecutionPhase.SCHEDULED and format_ < Format.V1_4:
+        return ExecutionPhase.WAITING.value
+    if phase is ExecutionPhase.COMPLETED and format_ is Format.V1_4 and code >= HTTPStatus.BAD_REQUEST:
+        return ExecutionPhase.FAILED.value
+    return phase.value
 
 
 def _outcome(record: ExecutionRecord) -> Outcome:

@@ -23,7 +23,7 @@ async def seen(catalog: Catalog, kind: Kind, written: Json) -> None:
         found = catalog.metadata(kind, metadata.key)
         return found is not None and _version(found) >= _version(metadata)
 
-    await _until(catalog, done)
+    await until(catalog, done)
 
 
 async def gone(catalog: Catalog, kind: Kind, key: Key, *, uid: str) -> None:
@@ -33,14 +33,15 @@ async def gone(catalog: Catalog, kind: Kind, key: Key, *, uid: str) -> None:
         found = catalog.metadata(kind, key)
         return found is None or found.uid != uid or found.deletion_timestamp is not None
 
-    await _until(catalog, done)
+    await until(catalog, done)
 
 
 def _version(metadata: ObjectMeta) -> int:
     return int(metadata.resource_version or 0)  # Kubernetes lets versions of one kind be compared so (KEP-5504)
 
 
-async def _until(catalog: Catalog, done: Callable[[], bool]) -> None:
+async def until(catalog: Catalog, done: Callable[[], bool]) -> None:
+    """Return when the catalog shows what it should, or when this takes too long."""
     with suppress(TimeoutError):
         async with asyncio.timeout(SECONDS):
             while not done():

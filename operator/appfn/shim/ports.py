@@ -5,13 +5,23 @@ from typing import Protocol
 
 from appfn.api.function import Function
 from appfn.api.runtime import Runtime
-from appfn.core.records import Invocation, Outcome
+from appfn.core.records import ExecutionRecord, Invocation, Outcome
 from appfn.dispatch.dispatcher import Counters, Replicas, Target
 from appfn.kube.protocols import Cluster, Watcher
 
 
 class ShimCluster(Cluster, Watcher, Protocol):
     """Kubernetes."""
+
+
+class Listener(Protocol):
+    """Hears of executions; it must not block, and most of the time nobody listens."""
+
+    def execution_created(self, record: ExecutionRecord) -> None:
+        """Take in that an execution was accepted, or has run at once."""
+
+    def execution_ended(self, record: ExecutionRecord) -> None:
+        """Take in that an execution has ended that was accepted before."""
 
 
 class Invoker(Protocol):

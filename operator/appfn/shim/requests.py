@@ -5,14 +5,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from appfn.api.base import Json
-from appfn.shim.errors import invalid_argument
+from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 
 MAX_DATA = 8192
 """Characters of `data` in formats before 1.4; later ones are bounded by the size of the request alone."""
+MAX_DELAY = timedelta(days=366)
+"""How far away the time of a delayed execution may be."""
 MAX_PATH = 2048
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 16_384
@@ -34,31 +37,42 @@ class Asked:
     path: str = "/"
     method: str = "POST"
     asynchronous: bool = False
+    scheduled_at: datetime | None = None
+    """When to run it, instead of now."""
 
     def digest(self) -> str:
         """SHA-256 of all of it, in hex: tells a repeated request from another one with the same idempotency key."""
         parts = [self.data, sorted(self.headers.items()), self.path, self.method, self.asynchronous]
+        if self.scheduled_at is not None:
+            parts.append(self.scheduled_at.isoformat())
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def parse(body: Json, format_: Format) -> Asked:
+def parse(body: Json, format_: Format, *, now: datetime) -> Asked:
     """Return what a body asks for. `data` and `body` are both understood in every format; `body` wins.
 
     Raises:
-        AppwriteError: general_argument_invalid, naming the parameter.
+        AppwriteError: general_argument_invalid, naming the parameter; general_bad_request for a delayed execution that
+            somebody waits for.
     """
     name = "body" if "body" in body else "data"
     data = _text(name, body.get(name))
     if format_ < Format.V1_4 and len(data) > MAX_DATA:
         raise invalid_argument(name, f"Value must be a valid string and at most {MAX_DATA} chars long")
-    if body.get("scheduledAt"):
-        raise invalid_argument("scheduledAt", "delayed executions are not supported; give the function a schedule")
+    asynchronous = _boolean("async", body.get("async"), default=format_ is Format.V0)
+    scheduled_at = _future(body.get("scheduledAt"), now)
+    if scheduled_at is not None and not asynchronous:
+        raise AppwriteError(
+            Problem.BAD_REQUEST,
+            "Scheduled executions must run asynchronously. Set async to true, or leave scheduledAt.",
+        )
     return Asked(
         data=data,
         headers=headers(body.get("headers")),
         path=_path(body.get("path")),
         method=_method(body.get("method")),
-        asynchronous=_boolean("async", body.get("async"), default=format_ is Format.V0),
+        asynchronous=asynchronous,
+        scheduled_at=scheduled_at,
     )
 
 
@@ -125,6 +139,22 @@ def _method(value: Any) -> str:
     if method not in METHODS:
         raise invalid_argument("method", f"Value must be one of ({', '.join(sorted(METHODS))})")
     return method
+
+
+def _future(value: Any, now: datetime) -> datetime | None:
+    text = _text("scheduledAt", value)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise invalid_argument("scheduledAt", "Value must be a date such as 2030-01-31T12:00:00.000+00:00") from error
+    if moment <= now or moment - now > MAX_DELAY or moment.second or moment.microsecond:
+        raise invalid_argument(
+            "scheduledAt", f"Value must be a whole minute in the future, at most {MAX_DELAY.days} days from now"
+        )
+    return moment
 
 
 def _boolean(name: str, value: Any, *, default: bool) -> bool:

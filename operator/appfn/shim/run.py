@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from appfn.config import Config
 from appfn.kube import client
 from appfn.shim.app import create_app
+from appfn.shim.front.site import FrontSite
 from appfn.shim.lifeline import Lifeline
 from appfn.shim.services import DRAIN, SIBLINGS, WORKER, Surroundings, make_dispatcher
 
@@ -67,7 +68,7 @@ async def serve(surroundings: Surroundings, stop: asyncio.Event, lifeline: Lifel
             await web.UnixSite(runner, app[SIBLINGS].own_path).start()
             if not await _unless(stop, lifeline.all_up()):
                 return
-        site = web.TCPSite(runner, config.host, config.port, reuse_port=lifeline is not None)
+        site = FrontSite(runner, config.host, config.port, reuse_port=lifeline is not None)
         await site.start()
         _logger.info("serving", extra={"addresses": [str(address) for address in runner.addresses]})
         await stop.wait()

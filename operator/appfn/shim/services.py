@@ -14,19 +14,28 @@ from pathlib import Path
 from aiohttp import web
 
 from appfn.config import Config, ShimConfig
+from appfn.core.quantity import mebibytes
 from appfn.core.shares import Part
 from appfn.dispatch.dispatcher import ArtifactSource, Dispatcher, Place
 from appfn.shim import master_key
 from appfn.shim.artifact_cache import ArtifactCache
 from appfn.shim.auth.authenticator import Authenticator
+from appfn.shim.auth.issuers import Issuers
+from appfn.shim.auth.users import Users
+from appfn.shim.auth.web_documents import WebDocuments
 from appfn.shim.bodies import BodyRoom
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
+from appfn.shim.events.delivery import Delivery
+from appfn.shim.events.own import OwnEvents
+from appfn.shim.events.webhook import Webhooks
 from appfn.shim.executor import Endings, Executor
 from appfn.shim.housekeeping import Housekeeping
+from appfn.shim.ledger import Ledger
 from appfn.shim.leftovers import Leftovers
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, ShimCluster
+from appfn.shim.rate_limit import RateLimit
 from appfn.shim.rollouts import Rollouts
 from appfn.shim.siblings import Siblings
 from appfn.shim.targets import Targets
@@ -34,6 +43,7 @@ from appfn.shim.variables import VariableResolver
 from appfn.shim.worker import Worker
 from appfn.store.artifacts import ArtifactStore
 from appfn.store.executions import ExecutionStore
+from appfn.store.uploads import UploadStore
 
 _BOOT_BYTES = 4
 
@@ -54,17 +64,25 @@ SURROUNDINGS = web.AppKey("surroundings", Surroundings)
 CONFIG = web.AppKey("config", ShimConfig)
 DRAIN = web.AppKey("drain", Drain)
 BODIES = web.AppKey("bodies", BodyRoom)
+SPOOL_ROOM = web.AppKey("spool_room", BodyRoom)
+"""Bytes of forms with files that are under way, on the disk."""
 METRICS = web.AppKey("metrics", Metrics)
+RATE_LIMIT = web.AppKey("rate_limit", RateLimit)
 SIBLINGS = web.AppKey("siblings", Siblings)
 STORE = web.AppKey("store", ExecutionStore)
 ARTIFACTS = web.AppKey("artifacts", ArtifactStore)
+UPLOADS = web.AppKey("uploads", UploadStore)
 ARTIFACT_CACHE = web.AppKey("artifact_cache", ArtifactCache)
 CATALOG = web.AppKey("catalog", Catalog)
+MASTER_KEY = web.AppKey("master_key", bytes)
+USERS = web.AppKey("users", Users)
 AUTH = web.AppKey("auth", Authenticator)
 RESOLVER = web.AppKey("resolver", VariableResolver)
 INVOKER: web.AppKey[Invoker] = web.AppKey("invoker")
 EXECUTOR = web.AppKey("executor", Executor)
 WORKER = web.AppKey("worker", Worker)
+WEBHOOKS = web.AppKey("webhooks", Webhooks)
+DELIVERY = web.AppKey("delivery", Delivery)
 
 
 def make_dispatcher(
@@ -114,7 +132,7 @@ async def artifacts(app: web.Application) -> AsyncIterator[None]:
     """Open the artifact store."""
     config = app[CONFIG]
     async with ArtifactStore.open(config.artifacts_url, spool=Path(config.cache_dir)) as opened:
-        app[ARTIFACTS], app[ARTIFACT_CACHE] = opened, ArtifactCache(opened)
+        app[ARTIFACTS], app[ARTIFACT_CACHE], app[UPLOADS] = opened, ArtifactCache(opened), UploadStore(opened)
         yield
 
 
@@ -128,11 +146,39 @@ async def catalog(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def keys(app: web.Application) -> AsyncIterator[None]:
+    """Have the key that tokens are made with."""
+    around = app[SURROUNDINGS]
+    app[MASTER_KEY] = await master_key.ensure(
+        around.cluster, around.config.common.namespace, random_bytes=around.random_bytes
+    )
+    yield
+
+
+async def users(app: web.Application) -> AsyncIterator[None]:
+    """Know users by their tokens."""
+    around, config = app[SURROUNDINGS], app[CONFIG]
+    async with WebDocuments.open(config.oidc_trusted) as documents:
+        issuers = Issuers(
+            around.cluster, documents, cache_seconds=config.auth_cache_seconds, monotonic=around.monotonic
+        )
+        app[USERS] = Users(
+            issuers,
+            master_key=app[MASTER_KEY],
+            cache_seconds=config.auth_cache_seconds,
+            now=around.now,
+            monotonic=around.monotonic,
+        )
+        yield
+        await issuers.aclose()
+
+
 async def auth(app: web.Application) -> AsyncIterator[None]:
     """Know callers and variables."""
     surroundings, config = app[SURROUNDINGS], app[CONFIG]
     authenticator = Authenticator(
         surroundings.cluster,
+        users=app[USERS],
         cache_seconds=config.auth_cache_seconds,
         now=surroundings.now,
         monotonic=surroundings.monotonic,
@@ -151,10 +197,7 @@ async def auth(app: web.Application) -> AsyncIterator[None]:
 async def invoker(app: web.Application) -> AsyncIterator[None]:
     """Run functions in pods, the pods that the catalog wants; at the end wait for calls under way."""
     surroundings, reader = app[SURROUNDINGS], app[ARTIFACT_CACHE]
-    key = await master_key.ensure(
-        surroundings.cluster, surroundings.config.common.namespace, random_bytes=surroundings.random_bytes
-    )
-    async with surroundings.make_invoker(surroundings, reader, key) as opened:
+    async with surroundings.make_invoker(surroundings, reader, app[MASTER_KEY]) as opened:
         app[INVOKER] = opened
         app[METRICS].watch_invoker(opened)
         targets = Targets(catalog=app[CATALOG], invoker=opened, resolver=app[RESOLVER])
@@ -174,6 +217,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         monotonic=surroundings.monotonic,
     )
     app[CATALOG].on_function_gone(rollouts.forget)
+    own = OwnEvents(catalog=app[CATALOG], metrics=app[METRICS])
     app[EXECUTOR] = executor = Executor(
         store=app[STORE],
         invoker=app[INVOKER],
@@ -181,6 +225,8 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         metrics=app[METRICS],
         endings=Endings(),
         rollouts=rollouts,
+        users=app[USERS],
+        listener=own,
         queue_limit=config.queue_limit,
         now=surroundings.now,
     )
@@ -193,8 +239,17 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         now=surroundings.now,
         monotonic=surroundings.monotonic,
     )
-    async with made.running(remaining=lambda: app[DRAIN].remaining):
+    app[DELIVERY] = delivery = Delivery(executor=executor, subscriptions=app[CATALOG].subscriptions)
+    async with own.running(delivery), made.running(remaining=lambda: app[DRAIN].remaining):
         yield
+
+
+async def webhooks(app: web.Application) -> AsyncIterator[None]:
+    """Know Appwrite's webhooks."""
+    surroundings, seconds = app[SURROUNDINGS], app[CONFIG].auth_cache_seconds
+    app[WEBHOOKS] = known = Webhooks(surroundings.cluster, cache_seconds=seconds, monotonic=surroundings.monotonic)
+    yield
+    await known.aclose()
 
 
 async def housekeeping(app: web.Application) -> AsyncIterator[None]:
@@ -207,11 +262,15 @@ async def housekeeping(app: web.Application) -> AsyncIterator[None]:
         store=app[STORE],
         catalog=app[CATALOG],
         leftovers=Leftovers(cluster=surroundings.cluster, store=app[STORE], artifacts=app[ARTIFACTS], now=now),
+        uploads=app[UPLOADS],
         retention=timedelta(days=app[CONFIG].retention_days),
+        upload_age=timedelta(hours=app[CONFIG].upload_hours),
         now=now,
     )
-    async with keeper.running():
+    memory_mb = mebibytes(surroundings.config.operator.build_memory)
+    ledger = Ledger(store=app[STORE], catalog=app[CATALOG], memory_mb=memory_mb)
+    async with keeper.running(), ledger.running():
         yield
 
 
-ALL = (siblings, store, artifacts, catalog, auth, invoker, worker, housekeeping)
+ALL = (siblings, store, artifacts, catalog, keys, users, auth, invoker, worker, webhooks, housekeeping)

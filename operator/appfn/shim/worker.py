@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from appfn.api.execution import FailureReason
@@ -30,7 +30,7 @@ _STORE_SECONDS = 0.5
 _LONGEST_STORE_SECONDS = 4.0
 """First and longest pause before the end of an execution is offered again to a store that did not answer."""
 _SETTLE = timedelta(seconds=30)
-"""How long after its acceptance an execution waits for a deployment that our caches don't show as ready."""
+"""How long an execution whose time has come waits for a deployment that our caches don't show as ready."""
 _SETTLING = frozenset(
     {Problem.RUNTIME_UNSUPPORTED, Problem.DEPLOYMENT_NOT_FOUND, Problem.BUILD_NOT_FOUND, Problem.BUILD_NOT_READY}
 )
@@ -217,7 +217,7 @@ class Worker:
         elif reason is FailureReason.POD_LOST and job.attempt < request.max_attempts:
             await self._retry(job)
         else:
-            await self._finish(job, outcome, deployment=deployment)
+            await self._finish(job, outcome, deployment=deployment, memory_mb=callee.memory_mb)
 
     def _callee(self, record: ExecutionRecord) -> Callee:
         request = record.request
@@ -229,7 +229,8 @@ class Worker:
 
     async def _unavailable(self, job: _Job, error: AppwriteError) -> None:
         """End an execution that can't be started, unless it may still become startable."""
-        young = self.now() - job.record.created_at < _SETTLE
+        due = job.record.request.not_before or job.record.created_at
+        young = self.now() - due < _SETTLE
         if young and error.problem in _SETTLING:
             await self._release(job.record, delay=RETRY_SECONDS)
             return
@@ -243,16 +244,28 @@ class Worker:
             raise LeaseLostError(job.record.id)
         job.attempt = attempt
 
-    async def _finish(self, job: _Job, outcome: Outcome, *, deployment: str) -> None:
+    async def _finish(self, job: _Job, outcome: Outcome, *, deployment: str, memory_mb: int = 0) -> None:
         async def store() -> bool:
             return await self.executor.store.finish(
-                job.record.id, self.name, attempt=job.attempt, outcome=outcome, deployment=deployment
+                job.record.id,
+                self.name,
+                attempt=job.attempt,
+                outcome=outcome,
+                deployment=deployment,
+                memory_mb=memory_mb,
             )
 
         if await _persistently(store):
             self.executor.metrics.finished(job.record.request, outcome)
+            self.executor.listener.execution_ended(self._ended(job.record, outcome, deployment=deployment))
         else:
             _logger.warning("lease lost before the end was stored", extra={"execution": job.record.id})
+
+    def _ended(self, record: ExecutionRecord, outcome: Outcome, *, deployment: str) -> ExecutionRecord:
+        now = self.now()
+        return replace(
+            record, phase=outcome.phase, outcome=outcome, deployment=deployment, updated_at=now, finished_at=now
+        )
 
     async def _retry(self, job: _Job) -> None:
         """Run it again, as its function allows: whether the lost pod had finished is unknown."""

@@ -4,50 +4,31 @@ Objects: `artifacts/<namespace>/<sha256 hex>` and `builds/<namespace>/<build key
 address, so that one project can neither read another's code nor learn by a digest that it exists.
 """
 
-import asyncio
 import contextlib
-import hashlib
 import json
-import os
 import re
-import time
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Self
-from urllib.parse import unquote, urlsplit
+from typing import Self
 
-import obstore
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
 from pydantic import ValidationError
 
 from appfn.api.base import Model
 from appfn.api.deployment import Artifact
-from appfn.errors import AppfnError, ConfigError, TransientError
+from appfn.errors import AppfnError
+from appfn.store.objects import ArtifactNotFoundError, Objects, Spooled, open_objects
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _KEY = re.compile(r"[0-9a-f]{64}")
-_CHUNK = 1024 * 1024
 _TAIL_BYTES = 64 * 1024
-_SPOOL_AGE = 3600.0
-"""Seconds after which a file in the spool belongs to an upload that died: uploads are shorter."""
 
 
 class ArtifactAddressError(AppfnError):
     """A namespace, digest or build key is malformed."""
-
-
-class ArtifactNotFoundError(AppfnError):
-    """There is no such artifact in this namespace."""
-
-
-class ArtifactTooLargeError(AppfnError):
-    """More bytes came than allowed; nothing was stored."""
 
 
 class DigestMismatchError(AppfnError):
@@ -77,27 +58,14 @@ class ArtifactStore:
     Every method may raise ArtifactAddressError, and TransientError when the backend fails.
     """
 
-    def __init__(self, store: ObjectStore, spool: Path) -> None:
-        self._store = store
-        self._spool = spool
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, spool: Path) -> AsyncIterator[Self]:
-        """Open the store at an obstore URL (`file:///…`, `s3://…`, `gs://…`, `az://…`).
-
-        Args:
-            url: where; credentials come from the environment as obstore reads them.
-            spool: folder for uploads under way; a `file:` store spools inside itself, to rename instead of copying.
-
-        Raises:
-            ConfigError: when the URL cannot be used.
-        """
-        try:
-            store, spool = await asyncio.to_thread(_open, url, spool)
-        except (BaseError, ValueError, OSError) as error:
-            raise ConfigError(f"APPFN_ARTIFACTS_URL: {error}") from error
-        yield cls(store, spool)
+        """Open the store at a URL; arguments and errors as of `open_objects`."""
+        yield cls(await open_objects(url, spool=spool))
 
     async def put(
         self,
@@ -113,19 +81,19 @@ class ArtifactStore:
             ArtifactTooLargeError: more than `limit` bytes came.
             DigestMismatchError: the content's digest is not `expected`.
         """
-        folder = _folder(namespace)
+        folder(namespace)
         if expected is not None:
             _hex(expected)
-        path = self._spool / f"{uuid.uuid4().hex}.part"
-        try:
-            artifact = await _spool(stream, path, limit=limit)
-            if expected is not None and artifact.digest != expected:
-                raise DigestMismatchError(f"the content is {artifact.digest}, not {expected}")
-            # Also where the object exists already: the new time of storage keeps the sweep away from it.
-            await self._publish(path, f"{folder}/{_hex(artifact.digest)}")
-        finally:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-        return artifact
+        async with self.objects.spooled(stream, limit=limit) as file:
+            if expected is not None and file.digest != expected:
+                raise DigestMismatchError(f"the content is {file.digest}, not {expected}")
+            return await self.keep(namespace, file)
+
+    async def keep(self, namespace: str, file: Spooled) -> Artifact:
+        """Store a file that was spooled before."""
+        # Also where the object exists already: the new time of storage keeps the sweep away from it.
+        await self.objects.publish(file, _path(namespace, file.digest))
+        return Artifact(digest=file.digest, size=file.size)
 
     async def open_artifact(self, namespace: str, digest: str) -> tuple[int, AsyncIterator[bytes]]:
         """Return size and content of an artifact.
@@ -133,10 +101,27 @@ class ArtifactStore:
         Raises:
             ArtifactNotFoundError: there is none.
         """
+        return await self.objects.open(_path(namespace, digest))
+
+    async def size(self, namespace: str, digest: str) -> int:
+        """Return the bytes of an artifact; raises as `open_artifact`."""
+        return (await self.objects.head(_path(namespace, digest))).size
+
+    async def open_range(self, namespace: str, digest: str, *, start: int, end: int) -> AsyncIterator[bytes]:
+        """Return the bytes of an artifact from `start` to before `end`; raises as `open_artifact`."""
+        _, pieces = await self.objects.open(_path(namespace, digest), start=start, end=end)
+        return pieces
+
+    async def text(self, namespace: str, digest: str, *, most: int) -> str:
+        """Return a text, of a long one the last `most` bytes.
+
+        Raises:
+            ArtifactNotFoundError: there is none.
+        """
         path = _path(namespace, digest)
-        with _errors(digest):
-            result = await obstore.get_async(self._store, path)
-        return result.meta["size"], _stream(result, digest)
+        size = (await self.objects.head(path)).size
+        content = await self.objects.read_range(path, start=max(0, size - most), end=size) if size else b""
+        return content.decode(errors="replace")
 
     async def tail(self, namespace: str, digest: str, *, lines: int) -> str:
         """Return the last lines of a text (of its last 64 KiB); other bytes of the object are not read.
@@ -145,12 +130,11 @@ class ArtifactStore:
             ArtifactNotFoundError: there is none.
         """
         path = _path(namespace, digest)
-        with _errors(digest):
-            size = (await obstore.head_async(self._store, path))["size"]
-            if not size or lines < 1:
-                return ""
-            start = max(0, size - _TAIL_BYTES)
-            content = bytes(await obstore.get_range_async(self._store, path, start=start, end=size))
+        size = (await self.objects.head(path)).size
+        if not size or lines < 1:
+            return ""
+        start = max(0, size - _TAIL_BYTES)
+        content = await self.objects.read_range(path, start=start, end=size)
         found = content.decode(errors="replace").splitlines()
         whole = found[1:] if start and len(found) > 1 else found
         return "\n".join(whole[-lines:])
@@ -159,9 +143,7 @@ class ArtifactStore:
         """Return what the build of this key made, None where there was none or its artifact is gone."""
         path = _build_path(namespace, key)
         try:
-            with _errors(key):
-                content = bytes(await (await obstore.get_async(self._store, path)).bytes_async())
-            output = BuildOutput.model_validate_json(content)
+            output = BuildOutput.model_validate_json(await self.objects.read(path))
         except (ArtifactNotFoundError, ValidationError):
             return None
         if not await self.exists(namespace, output.artifact.digest):
@@ -172,15 +154,12 @@ class ArtifactStore:
 
     async def put_build(self, namespace: str, key: str, output: BuildOutput) -> None:
         """Remember what the build of this key made, in place of what was known."""
-        content = json.dumps(output.to_json()).encode()
-        with _errors(key):
-            await obstore.put_async(self._store, _build_path(namespace, key), content)
+        await self.objects.write(_build_path(namespace, key), json.dumps(output.to_json()).encode())
 
     async def exists(self, namespace: str, digest: str) -> bool:
         """Tell whether the artifact is there."""
         try:
-            with _errors(digest):
-                await obstore.head_async(self._store, _path(namespace, digest))
+            await self.objects.head(_path(namespace, digest))
         except ArtifactNotFoundError:
             return False
         return True
@@ -188,36 +167,29 @@ class ArtifactStore:
     async def delete(self, namespace: str, digest: str, *, stored_before: datetime | None = None) -> None:
         """Delete an artifact, one that was stored again since `stored_before` excepted; it may be gone already."""
         path = _path(namespace, digest)
-        with contextlib.suppress(ArtifactNotFoundError), _errors(digest):
-            if stored_before is None or (await obstore.head_async(self._store, path))["last_modified"] < stored_before:
-                await obstore.delete_async(self._store, path)
+        with contextlib.suppress(ArtifactNotFoundError):
+            if stored_before is None or (await self.objects.head(path)).stored_at < stored_before:
+                await self.objects.delete(path)
 
     async def list_artifacts(self, namespace: str) -> AsyncIterator[StoredArtifact]:
         """Yield all artifacts of a namespace, in no order."""
-        prefix = f"{_folder(namespace)}/"
-        with _errors(namespace):
-            async for objects in obstore.list(self._store, prefix=prefix):
-                for item in objects:
-                    digest = f"sha256:{item['path'].removeprefix(prefix)}"
-                    if _DIGEST.fullmatch(digest):
-                        yield StoredArtifact(digest, item["size"], item["last_modified"])
+        prefix = f"{folder(namespace)}/"
+        async for item in self.objects.list(prefix):
+            digest = f"sha256:{item.path.removeprefix(prefix)}"
+            if _DIGEST.fullmatch(digest):
+                yield StoredArtifact(digest, item.size, item.stored_at)
 
     async def namespaces(self) -> set[str]:
         """Return the namespaces of which there is anything."""
-        found: set[str] = set()
-        for root in ("artifacts", "builds"):
-            with _errors(root):
-                listing = await obstore.list_with_delimiter_async(self._store, prefix=root)
-            found |= {prefix.removeprefix(f"{root}/") for prefix in listing["common_prefixes"]}
+        found = await self.objects.folders("artifacts") | await self.objects.folders("builds")
         return {namespace for namespace in found if _NAMESPACE.fullmatch(namespace)}
 
     async def built(self, namespace: str) -> set[str]:
         """Return the digests of all that builds of a namespace are remembered by: artifacts and logs."""
         digests: set[str] = set()
         for path in await self._builds(namespace):
-            with contextlib.suppress(ArtifactNotFoundError, ValidationError), _errors(path):
-                content = bytes(await (await obstore.get_async(self._store, path)).bytes_async())
-                output = BuildOutput.model_validate_json(content)
+            with contextlib.suppress(ArtifactNotFoundError, ValidationError):
+                output = BuildOutput.model_validate_json(await self.objects.read(path))
                 digests |= {item.digest for item in (output.artifact, output.log) if item is not None}
         return digests
 
@@ -225,106 +197,22 @@ class ArtifactStore:
         """Forget what the builds of a namespace have made, not the artifacts; tell whether there was anything."""
         paths = await self._builds(namespace)
         for path in paths:
-            with contextlib.suppress(ArtifactNotFoundError), _errors(path):
-                await obstore.delete_async(self._store, path)
+            await self.objects.delete(path)
         return bool(paths)
 
     async def _builds(self, namespace: str) -> list[str]:
-        _folder(namespace)
-        with _errors(namespace):
-            return [
-                item["path"]
-                async for objects in obstore.list(self._store, prefix=f"builds/{namespace}/")
-                for item in objects
-            ]
-
-    async def _publish(self, path: Path, key: str) -> None:
-        with _errors(key):
-            if not isinstance(self._store, LocalStore):
-                await obstore.put_async(self._store, key, path)
-                return
-            await obstore.rename_async(self._store, f"spool/{path.name}", key)
-        await asyncio.to_thread(_sync, self._spool.parent / key)
+        return [item.path async for item in self.objects.list(f"{folder(namespace, 'builds')}/")]
 
 
-def _open(url: str, spool: Path) -> tuple[ObjectStore, Path]:
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        spool = Path(unquote(parts.path)) / "spool"
-    spool.mkdir(parents=True, exist_ok=True)
-    for path in spool.glob("*.part"):
-        with contextlib.suppress(FileNotFoundError):  # another process that starts does the same
-            if path.stat().st_mtime < time.time() - _SPOOL_AGE:
-                path.unlink()
-    return from_url(url), spool
+def folder(namespace: str, root: str = "artifacts") -> str:
+    """Return where the files of a namespace are.
 
-
-async def _spool(stream: AsyncIterable[bytes], path: Path, *, limit: int) -> Artifact:
-    digest = hashlib.sha256()
-    size = 0
-
-    def write(file: IO[bytes], content: bytes) -> None:
-        digest.update(content)
-        file.write(content)
-
-    with await asyncio.to_thread(path.open, "xb") as file:
-        async for content in _regrouped(stream):
-            size += len(content)
-            if size > limit:
-                raise ArtifactTooLargeError(f"larger than the limit of {limit} bytes")
-            await asyncio.to_thread(write, file, content)
-        await asyncio.to_thread(_flush, file)
-    return Artifact(digest=f"sha256:{digest.hexdigest()}", size=size)
-
-
-async def _regrouped(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Yield the stream in pieces of about a mebibyte, as each is handed to a thread."""
-    pieces = bytearray()
-    async for piece in stream:
-        pieces += piece
-        if len(pieces) >= _CHUNK:
-            yield bytes(pieces)
-            pieces.clear()
-    if pieces:
-        yield bytes(pieces)
-
-
-def _flush(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Make the names that lead to a file durable; its content already is."""
-    for folder in (path.parent, path.parent.parent):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-async def _stream(result: "obstore.GetResult", digest: str) -> AsyncIterator[bytes]:
-    with _errors(digest):
-        async for content in result.stream(min_chunk_size=_CHUNK):
-            yield content
-
-
-@contextlib.contextmanager
-def _errors(what: str) -> Iterator[None]:
-    """Turn obstore's errors into ours."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ArtifactNotFoundError(f"no {what}") from error
-    except (BaseError, OSError) as error:
-        raise TransientError(f"the artifact store failed: {error}") from error
-
-
-def _folder(namespace: str) -> str:
+    Raises:
+        ArtifactAddressError: it is no namespace.
+    """
     if not _NAMESPACE.fullmatch(namespace):
         raise ArtifactAddressError(f"{namespace!r} is not a namespace")
-    return f"artifacts/{namespace}"
+    return f"{root}/{namespace}"
 
 
 def _hex(digest: str) -> str:
@@ -335,11 +223,10 @@ def _hex(digest: str) -> str:
 
 
 def _path(namespace: str, digest: str) -> str:
-    return f"{_folder(namespace)}/{_hex(digest)}"
+    return f"{folder(namespace)}/{_hex(digest)}"
 
 
 def _build_path(namespace: str, key: str) -> str:
-    _folder(namespace)
     if not _KEY.fullmatch(key):
         raise ArtifactAddressError(f"{key!r} is not a build key: 64 hex digits in lower case")
-    return f"builds/{namespace}/{key}.json"
+    return f"{folder(namespace, 'builds')}/{key}.json"

@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Self
 from sqlalchemy import Select, and_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from appfn.api.execution import ExecutionPhase
 from appfn.core.records import ExecutionRecord
 from appfn.store.commit import Operation, Transaction
 from appfn.store.rows import mappings, record_of
-from appfn.store.schema import EXECUTIONS, IS_CLAIMABLE
+from appfn.store.schema import EXECUTIONS, IS_CLAIMABLE, IS_SCHEDULED
 
 MAX_CLAIM = 200
 """Executions of one claim; its query has as many branches, and SQLite allows 500."""
+_MAX_PROMOTED = 500
 
 _c = EXECUTIONS.c
 
@@ -50,10 +52,27 @@ class Claim(Operation[Claimed]):
         return [await _claim(operation, tx) for operation in operations]
 
 
-async def is_anything_claimable(connection: AsyncConnection, now: datetime) -> bool:
-    """Tell whether a claim could find something."""
-    statement = select(_c.id).where(IS_CLAIMABLE, _c.available_at <= now).limit(1)
-    return (await connection.execute(statement)).first() is not None
+@dataclass(frozen=True, slots=True)
+class Promote(Operation[int]):
+    """Let executions wait for their turn whose own time has come."""
+
+    @classmethod
+    async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[int]:
+        """See `Operation`; the first of several promotes all."""
+        due = select(_c.id).where(_is_due(tx.now)).order_by(_c.available_at, _c.id).limit(_MAX_PROMOTED)
+        ids = (await tx.connection.execute(due)).scalars().all()
+        if ids:
+            waiting = {"phase": ExecutionPhase.WAITING.value, "updated_at": tx.now, "sequence": tx.sequence}
+            await tx.connection.execute(update(EXECUTIONS).where(_c.id.in_(ids)).values(waiting))
+            tx.queued = True
+        return [len(ids), *[0] * (len(operations) - 1)]
+
+
+async def look(connection: AsyncConnection, now: datetime) -> tuple[bool, bool]:
+    """Tell whether a claim could find something, and whether there is anything to promote."""
+    claimable, due = select(_c.id).where(_ready(now)).exists(), select(_c.id).where(_is_due(now)).exists()
+    found = (await connection.execute(select(claimable, due))).one()
+    return bool(found[0]), bool(found[1])
 
 
 def in_turn(functions: Sequence[str], *, after: str) -> list[str]:
@@ -101,6 +120,10 @@ async def _heads(tx: Transaction, depths: Mapping[str, int]) -> dict[str, list[s
 
 def _ready(now: datetime) -> Any:
     return and_(IS_CLAIMABLE, _c.available_at <= now)
+
+
+def _is_due(now: datetime) -> Any:
+    return and_(IS_SCHEDULED, _c.available_at <= now)
 
 
 async def _claim(operation: Claim, tx: Transaction) -> Claimed:

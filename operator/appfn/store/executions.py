@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,15 +13,25 @@ from appfn.api.execution import ExecutionPhase
 from appfn.api.function import ExecutionCounts
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin, Outcome
 from appfn.store import queries
-from appfn.store.claims import MAX_CLAIM, Claim, is_anything_claimable
+from appfn.store.claims import MAX_CLAIM, Claim, Promote, look
 from appfn.store.commit import GroupCommit, Transaction
 from appfn.store.database import Database, database_errors, open_database
 from appfn.store.intake import Accept, Record
 from appfn.store.leases import Begin, Finish, Reap, Release, Renew, Retry
-from appfn.store.model import ChangePage, ExecutionPage, ExecutionQuery, Reaped, Tick, UsageHour
-from appfn.store.retention import DeleteFinished, Purge
+from appfn.store.model import (
+    ChangePage,
+    Deletion,
+    EndedBuild,
+    ExecutionPage,
+    ExecutionQuery,
+    Reaped,
+    Tick,
+    Usage,
+)
+from appfn.store.retention import Delete, DeleteFinished, Purge
 from appfn.store.rows import clean, record_of, row_of_record
 from appfn.store.signals import Bell, wait_event
+from appfn.store.usage import AddBuilds
 
 MIRRORED_ORIGINS = (Origin.API, Origin.SCHEDULE, Origin.EVENT)
 
@@ -69,15 +79,18 @@ class ExecutionStore:
     # ------------------------------------------------------------------ accept and record
 
     async def accept(self, request: ExecutionRequest, *, queue_limit: int) -> tuple[ExecutionRecord, bool]:
-        """Store an execution to be run (phase waiting); durable when this returns.
+        """Store an execution to be run; durable when this returns.
+
+        It is waiting, or scheduled where it is not to run before a time that is still to come. Each function may have
+        `queue_limit` of either.
 
         Returns:
             The record, and True where it is new. False: the idempotency key (kept 24 h) or the id was seen before
             with the same `body_hash`; the record is the earlier one as it stands now.
 
         Raises:
-            IdempotencyError: the key, or the id, was used with another body.
-            QueueFullError: `queue_limit` executions of the function wait already; nothing was accepted.
+            IdempotencyError: the key, or the id, was used with another body, or is of an execution that was deleted.
+            QueueFullError: as many executions of the function wait already; nothing was accepted.
         """
         return await self._commits.submit(Accept(request, queue_limit))
 
@@ -120,8 +133,11 @@ class ExecutionStore:
         records: list[ExecutionRecord] = []
         for _ in range(_CLAIM_ROUNDS):
             async with self._reading() as connection:
-                if not await is_anything_claimable(connection, self._now()):
-                    break
+                claimable, due = await look(connection, self._now())
+            if due:
+                await self._commits.submit(Promote())
+            elif not claimable:
+                break
             claim = Claim(
                 worker=worker,
                 limit=min(limit - len(records), MAX_CLAIM),
@@ -161,18 +177,19 @@ class ExecutionStore:
         attempt: int,
         outcome: Outcome,
         deployment: str = "",
+        memory_mb: int = 0,
     ) -> bool:
         """End an execution with its outcome (phase completed or failed).
 
         `attempt` is what `begin` returned; for one that was claimed and cannot be begun (function gone) the record's
-        own. Repeating it is harmless.
+        own. `memory_mb` is the memory of its function's pods, for the usage. Repeating it is harmless.
 
         Returns:
             False: the execution is not the worker's any more (lease lost, or purged); the outcome was not stored.
         """
         if not outcome.phase.terminal:
             raise ValueError("an outcome is completed or failed")
-        return await self._commits.submit(Finish(execution_id, worker, attempt, outcome, deployment))
+        return await self._commits.submit(Finish(execution_id, worker, attempt, outcome, deployment, memory_mb))
 
     async def release(self, execution_id: str, worker: str, *, delay: float = 0.0) -> bool:
         """Give a claimed execution that was not begun back to the queue, to be claimed again after `delay` seconds.
@@ -262,12 +279,23 @@ class ExecutionStore:
         *,
         since: datetime,
         until: datetime,
+        step: timedelta = timedelta(hours=1),
         function_uid: str | None = None,
-    ) -> Sequence[UsageHour]:
-        """Return the hours from `since` up to `until` in which something finished, of one function or of all."""
+    ) -> Sequence[Usage]:
+        """Return what finished from `since` up to `until`, of one function or of all of the namespace together.
+
+        One for each `step` (whole hours, counted from 1970) in which something did, in order; an hour counts as a whole
+        where its start is in the range. Kept for 100 days, or until the function is purged.
+        """
         await self.flush()
+        asked = queries.UsageQuery(namespace, since, until, step, function_uid)
         async with self._reading() as connection:
-            return await queries.usage(connection, namespace, since=since, until=until, function_uid=function_uid)
+            return await queries.usage(connection, asked)
+
+    async def add_builds(self, builds: Sequence[EndedBuild]) -> None:
+        """Add builds to the usage, each once; those that ended too long ago to be kept are left out."""
+        if builds:
+            await self._commits.submit(AddBuilds(tuple(builds)))
 
     # ------------------------------------------------------------------ change feed
 
@@ -298,6 +326,14 @@ class ExecutionStore:
             await wait_event(ring, min(left, _POLL))
 
     # ------------------------------------------------------------------ housekeeping
+
+    async def delete(self, namespace: str, function_uid: str, execution_id: str) -> Deletion:
+        """Delete an execution of a function that has ended, or whose own time has not come; durable when this returns.
+
+        What is said of it later, by whomever, does not bring it back. Counts and usage keep it.
+        """
+        await self.flush()
+        return await self._commits.submit(Delete(namespace, function_uid, clean(execution_id)))
 
     async def delete_finished_before(self, moment: datetime, *, batch: int = 1000) -> int:
         """Delete up to `batch` executions that finished before `moment`, as many expired keys and hours of old usage.

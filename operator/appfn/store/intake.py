@@ -3,20 +3,20 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Self
 
-from sqlalchemy import func, insert, select, tuple_
+from sqlalchemy import Select, func, insert, select, tuple_, union_all
 
+from appfn.api.execution import ExecutionPhase
 from appfn.core.records import ExecutionRecord, ExecutionRequest
 from appfn.errors import AppfnError, IdempotencyError, QueueFullError
 from appfn.store.bulk import insert_rows
 from appfn.store.commit import Deferred, Operation, Transaction
+from appfn.store.model import KEY_LIFETIME
 from appfn.store.rows import Row, Stored, clean, mappings, record_of, row_of_record, row_of_request
-from appfn.store.schema import EXECUTIONS, IDEMPOTENCY, IS_WAITING
+from appfn.store.schema import DELETED, EXECUTIONS, IDEMPOTENCY, IS_SCHEDULED, IS_WAITING
 from appfn.store.tallies import Tallies, upsert
 
-KEY_LIFETIME = timedelta(hours=24)
 _RETRY_AFTER = 1.0
 _OVERHEAD = 1024
 """Bytes of a record besides its long texts, roughly."""
@@ -42,7 +42,13 @@ class Accept(Operation[tuple[ExecutionRecord, bool]]):
         keys = await _keys(tx, requests)
         ids = {clean(request.id) for request in requests} | {key["execution_id"] for key in keys.values()}
         known = await _rows(tx, ids)
-        intake = _Intake(tx, keys=keys, rows=known, waiting=await _waiting(tx, requests))
+        intake = _Intake(
+            tx,
+            keys=keys,
+            rows=known,
+            deleted=set((await tx.connection.execute(deleted_of(ids - known.keys()))).scalars()),
+            waiting=await _waiting(tx, requests),
+        )
         answers = [intake.accept(operation) for operation in operations]
         await intake.write()
         return answers
@@ -63,9 +69,10 @@ class Record(Deferred):
 
     @classmethod
     async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[None]:
-        """See `Operation`; a record that is there already stays as it is."""
-        found = await tx.connection.execute(select(_c.id).where(_c.id.in_([clean(item.key) for item in operations])))
-        there = set(found.scalars())
+        """See `Operation`; a record that is there already stays as it is, and one that was deleted meanwhile gone."""
+        ids = [clean(item.key) for item in operations]
+        known = union_all(select(_c.id).where(_c.id.in_(ids)), deleted_of(ids))
+        there = set((await tx.connection.execute(known)).scalars())
         rows = [row_of_record(item.record, sequence=tx.sequence) for item in operations]
         fresh = {row["id"]: row for row in rows if row["id"] not in there}
         if fresh:
@@ -81,7 +88,9 @@ class _Intake:
     tx: Transaction
     keys: dict[tuple[str, str], Stored]
     rows: dict[str, Stored]
-    waiting: Counter[str]
+    deleted: set[str]
+    waiting: Counter[tuple[str, bool]]
+    """By uid of the function, and whether for a time of their own."""
     new_rows: list[Row] = field(default_factory=list)
     new_keys: list[Row] = field(default_factory=list)
 
@@ -92,7 +101,9 @@ class _Intake:
             if not _same(earlier, request):
                 return IdempotencyError("the idempotency key was used with another request before")
             return record_of(earlier), False
-        if self.waiting[request.function_uid] >= operation.queue_limit:
+        if self._is_of_deleted(request):
+            return IdempotencyError("the execution that the idempotency key stands for was deleted")
+        if self.waiting[request.function_uid, _is_delayed(request, self.tx)] >= operation.queue_limit:
             return QueueFullError(
                 f"{operation.queue_limit} executions of function {request.function!r} wait already",
                 retry_after=_RETRY_AFTER,
@@ -106,10 +117,18 @@ class _Intake:
                 return self.rows[key["execution_id"]]
         return self.rows.get(clean(request.id))
 
+    def _is_of_deleted(self, request: ExecutionRequest) -> bool:
+        """Tell whether it repeats what was deleted: it ran, or was not to run, and must not run again."""
+        key = None
+        if request.idempotency_key is not None:
+            key = self.keys.get((request.namespace, clean(request.idempotency_key)))
+        return clean(request.id) in self.deleted or (key is not None and key["execution_id"] in self.deleted)
+
     def _add(self, request: ExecutionRequest) -> Row:
         row = _DEFAULTS | row_of_request(request, now=self.tx.now, sequence=self.tx.sequence)
-        self.waiting[request.function_uid] += 1
-        self.tx.queued = True
+        delayed = row["phase"] == ExecutionPhase.SCHEDULED
+        self.waiting[request.function_uid, delayed] += 1
+        self.tx.queued = self.tx.queued or not delayed
         self.new_rows.append(row)
         self.rows[row["id"]] = row
         if row["idempotency_key"] is not None:
@@ -146,6 +165,7 @@ _DEFAULTS: Row = {
     "started_at": None,
     "finished_at": None,
     "deployment": "",
+    "memory_mb": 0,
 }
 
 
@@ -173,14 +193,29 @@ async def _rows(tx: Transaction, ids: Collection[str]) -> dict[str, Stored]:
     return {row["id"]: row for row in mappings(found)}
 
 
-async def _waiting(tx: Transaction, requests: Sequence[ExecutionRequest]) -> Counter[str]:
-    uids = {request.function_uid for request in requests}
-    statement = (
-        select(_c.function_uid, func.count().label("waiting"))
-        .where(IS_WAITING, _c.function_uid.in_(uids))
-        .group_by(_c.function_uid)
-    )
-    return Counter({row.function_uid: row.waiting for row in await tx.connection.execute(statement)})
+def deleted_of(ids: Collection[str]) -> Select[str]:
+    """Return the statement that tells which of these executions were deleted."""
+    return select(DELETED.c.id).where(DELETED.c.id.in_(ids))
+
+
+def _is_delayed(request: ExecutionRequest, tx: Transaction) -> bool:
+    return request.not_before is not None and request.not_before > tx.now
+
+
+async def _waiting(tx: Transaction, requests: Sequence[ExecutionRequest]) -> Counter[tuple[str, bool]]:
+    counts: Counter[tuple[str, bool]] = Counter()
+    for delayed, state in ((False, IS_WAITING), (True, IS_SCHEDULED)):
+        uids = {request.function_uid for request in requests if _is_delayed(request, tx) is delayed}
+        if not uids:
+            continue
+        statement = (
+            select(_c.function_uid, func.count().label("waiting"))
+            .where(state, _c.function_uid.in_(uids))
+            .group_by(_c.function_uid)
+        )
+        found = await tx.connection.execute(statement)
+        counts.update({(row.function_uid, delayed): row.waiting for row in found})
+    return counts
 
 
 def _remember_key(tx: Transaction) -> Any:
@@ -206,5 +241,6 @@ async def _tally(tx: Transaction, operations: Sequence[Record], fresh: Mapping[s
             phase=record.outcome.phase,
             at=row["finished_at"],
             duration=record.outcome.duration,
+            memory_mb=record.memory_mb,
         )
     await tallies.write(tx)

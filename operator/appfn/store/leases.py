@@ -77,6 +77,7 @@ class Finish(Operation[bool]):
     attempt: int
     outcome: Outcome
     deployment: str = ""
+    memory_mb: int = 0
 
     @classmethod
     async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[bool]:
@@ -89,7 +90,8 @@ class Finish(Operation[bool]):
             answers.append(ours)
             if not ours or state is None or ExecutionPhase(state["phase"]).terminal:
                 continue
-            changes.append(_ending(state, operation.outcome, tx, tallies) | {"deployment": clean(operation.deployment)})
+            ran = {"deployment": clean(operation.deployment), "memory_mb": operation.memory_mb}
+            changes.append(_ending(state, operation.outcome, tx, tallies, memory_mb=operation.memory_mb) | ran)
             states[operation.execution_id] = {**state, "phase": operation.outcome.phase.value}
         await _change(tx, changes)
         await tallies.write(tx)
@@ -251,13 +253,14 @@ def _is_attempt_of(state: Stored | None, worker: str, attempt: int) -> bool:
     return state is not None and state["worker"] == worker and state["attempt"] == attempt
 
 
-def _ending(state: Stored, outcome: Outcome, tx: Transaction, tallies: Tallies) -> Row:
+def _ending(state: Stored, outcome: Outcome, tx: Transaction, tallies: Tallies, *, memory_mb: int = 0) -> Row:
     tallies.ended(
         state["namespace"],
         state["function_uid"],
         phase=outcome.phase,
         at=tx.now,
         duration=outcome.duration,
+        memory_mb=memory_mb,
     )
     ended = {"finished_at": tx.now, "updated_at": tx.now, "sequence": tx.sequence, "lease_until": None, "jwt": ""}
     return {"key": state["id"]} | outcome_columns(outcome) | ended

@@ -1,13 +1,15 @@
 """Values the store takes and gives besides those of `core.records`."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum, auto
 
 from appfn.api.execution import ExecutionPhase
 from appfn.core.records import ExecutionRecord, Origin
 from appfn.errors import AppfnError
 
+KEY_LIFETIME = timedelta(hours=24)
+"""How long an idempotency key, and that an execution was deleted, is remembered."""
 MAX_TOTAL = 5000
 """Where the count of a list stops: Appwrite's documented bound, and ours on the work of counting."""
 
@@ -27,6 +29,8 @@ class Field(StrEnum):
     DURATION = "duration"
     """Seconds."""
     CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    ID = "id"
     DEPLOYMENT = "deployment"
     METHOD = "method"
     PATH = "path"
@@ -39,9 +43,9 @@ class Field(StrEnum):
                 return int
             case Field.DURATION:
                 return float
-            case Field.CREATED_AT:
+            case Field.CREATED_AT | Field.UPDATED_AT:
                 return datetime
-            case Field.PHASE | Field.TRIGGER | Field.DEPLOYMENT | Field.METHOD | Field.PATH:
+            case Field.PHASE | Field.TRIGGER | Field.ID | Field.DEPLOYMENT | Field.METHOD | Field.PATH:
                 return str
 
 
@@ -92,12 +96,14 @@ class Filter:
 class ExecutionQuery:
     """Which executions of one function to list, and which page of them.
 
-    The order is that of acceptance (`created_at`, then id).
+    What is alike in `order`, such as all of one status, is in the order of acceptance (`created_at`, then id).
     """
 
     namespace: str
     function_uid: str
     filters: tuple[Filter, ...] = ()
+    search: str = ""
+    """Text that must be in the execution's id."""
     reader: str | None = None
     """Id of the user asking: only executions with `read("user:<id>")` are seen. None: all (keys, in-cluster)."""
     limit: int = 25
@@ -106,8 +112,12 @@ class ExecutionQuery:
     """Id of the execution before the first one wanted, in the order asked for."""
     before: str | None = None
     """Id of the execution behind the last one wanted; not together with `after`."""
+    order: Field = Field.CREATED_AT
+    """Of others than CREATED_AT all that match are looked at: about a second for a million executions."""
     descending: bool = True
-    """Newest first."""
+    """Newest, or greatest, first."""
+    count: bool = True
+    """False: the total is 0."""
     output_limit: int | None = None
     """Characters after which response, stdout and stderr are cut (a page of whole ones may be 300 MB); None: whole."""
 
@@ -152,16 +162,46 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageHour:
-    """What one function did in one hour (UTC), by the time its executions finished."""
+class Usage:
+    """What was done in a span of time (UTC), by the time executions and builds ended."""
 
-    function_uid: str
-    hour: datetime
-    """Start of the hour."""
+    start: datetime
     completed: int
     failed: int
     compute_ms: int
     """Sum of the functions' own run times."""
+    compute_mb_ms: int = 0
+    """Sum of each run time multiplied with the memory of the function's pods (MiB) at the time."""
+    builds_ready: int = 0
+    builds_failed: int = 0
+    build_ms: int = 0
+    """Sum of the builds' times, one after the other however many ran at once."""
+    build_mb_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedBuild:
+    """A build for one architecture that came to an end."""
+
+    key: str
+    """Tells it from every other build: what is told twice counts once."""
+    namespace: str
+    function_uid: str
+    ended_at: datetime
+    seconds: float
+    memory_mb: int
+    """Memory it was allowed, in MiB."""
+    ready: bool
+
+
+class Deletion(Enum):
+    """What became of an execution that was to be deleted."""
+
+    DONE = auto()
+    MISSING = auto()
+    """There is none."""
+    IN_PROGRESS = auto()
+    """It waits for its turn or runs, and was left as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

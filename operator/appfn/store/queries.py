@@ -1,11 +1,12 @@
 """Reads. Each function runs its statements on a connection that is given to it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, or_, select, text, true, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from appfn.api.execution import ExecutionPhase
@@ -22,10 +23,10 @@ from appfn.store.model import (
     Field,
     Filter,
     Tick,
-    UsageHour,
+    Usage,
 )
 from appfn.store.rows import clean, mappings, record_of
-from appfn.store.schema import COUNTS, EXECUTIONS, FEED, HAS_READER, IS_UNUSUAL, USAGE
+from appfn.store.schema import ALL_FUNCTIONS, COUNTS, EXECUTIONS, FEED, HAS_READER, IS_UNUSUAL, USAGE, Instant
 
 _c = EXECUTIONS.c
 _USUAL = 200
@@ -36,6 +37,8 @@ _FIELDS: Mapping[Field, ColumnElement[Any]] = {
     Field.STATUS_CODE: _c.status_code,
     Field.DURATION: _c.duration,
     Field.CREATED_AT: _c.created_at,
+    Field.UPDATED_AT: _c.updated_at,
+    Field.ID: _c.id,
     Field.DEPLOYMENT: _c.deployment,
     Field.METHOD: _c.method,
     Field.PATH: _c.path,
@@ -53,29 +56,36 @@ async def page(connection: AsyncConnection, query: ExecutionQuery) -> ExecutionP
     """See `ExecutionStore.list`."""
     # A page before a cursor is read backwards from it.
     descending = query.descending != (query.before is not None)
-    statement = listing(query, descending=descending)
     cursor = query.before if query.after is None else query.after
+    behind = None
     if cursor is not None:
-        statement = statement.where(await _behind(connection, query, clean(cursor), descending=descending))
-    rows = mappings(await connection.execute(statement))
+        behind = await _behind(connection, query, clean(cursor), descending=descending)
+    rows = mappings(await connection.execute(listing(query, descending=descending, behind=behind)))
     if query.before is not None:
         rows = rows[::-1]
+    if not query.count:
+        return ExecutionPage(tuple(record_of(row) for row in rows), 0)
     is_all = cursor is None and not query.offset and len(rows) < query.limit  # counted by having been read
     total = len(rows) if is_all else (await connection.execute(counting(query))).scalar_one()
     return ExecutionPage(tuple(record_of(row) for row in rows), total)
 
 
-def listing(query: ExecutionQuery, *, descending: bool) -> Select[Any]:
-    """Return the statement of a page, without its cursor."""
+def listing(query: ExecutionQuery, *, descending: bool, behind: ColumnElement[bool] | None = None) -> Select[Any]:
+    """Return the statement of a page, of what lies behind its cursor where it has one."""
     columns: list[ColumnElement[Any]] = [
         func.substr(column, 1, query.output_limit).label(column.name)
         if query.output_limit is not None and column.name in _OUTPUTS
         else column
         for column in EXECUTIONS.columns
     ]
-    order = [column.desc() if descending else column.asc() for column in (_c.created_at, _c.id)]
-    mine = and_(_c.namespace == query.namespace, _matches(query))
-    return select(*columns).where(mine).order_by(*order).limit(query.limit).offset(query.offset)
+    order = [column.desc() if descending else column.asc() for column in _ordering(query)]
+    mine = _c.namespace == query.namespace
+    found = and_(_matches(query), true() if behind is None else behind)
+    if query.order is Field.CREATED_AT:
+        return select(*columns).where(mine, found).order_by(*order).limit(query.limit).offset(query.offset)
+    # All that match are sorted, but as ids and out of an index: see `counting` why without the namespace.
+    page = select(_c.id).where(found).order_by(*order).limit(query.limit).offset(query.offset)
+    return select(*columns).where(_c.id.in_(page), mine).order_by(*order)
 
 
 def counting(query: ExecutionQuery) -> Select[int]:
@@ -131,32 +141,39 @@ async def ticks(connection: AsyncConnection, function_uid: str, *, since: dateti
     """See `ExecutionStore.ticks`."""
     statement = (
         select(_c.scheduled_at, _c.created_at)
-        .where(_c.function_uid == function_uid, _c.scheduled_at >= since)
+        .where(_c.function_uid == function_uid, _c.scheduled_at >= since, _c.origin == Origin.SCHEDULE.value)
         .order_by(_c.scheduled_at)
         .limit(limit)
     )
     return [Tick(scheduled, created) for scheduled, created in await connection.execute(statement)]
 
 
-async def usage(
-    connection: AsyncConnection,
-    namespace: str,
-    *,
-    since: datetime,
-    until: datetime,
-    function_uid: str | None,
-) -> Sequence[UsageHour]:
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """See `ExecutionStore.usage`."""
+
+    namespace: str
+    since: datetime
+    until: datetime
+    step: timedelta
+    function_uid: str | None
+
+
+async def usage(connection: AsyncConnection, query: UsageQuery) -> Sequence[Usage]:
     """See `ExecutionStore.usage`."""
     u = USAGE.c
-    statement = select(u.function_uid, u.hour, u.completed, u.failed, u.compute_ms).where(
-        u.namespace == namespace,
-        u.hour >= since,
-        u.hour < until,
+    step = query.step // timedelta(microseconds=1)
+    start = type_coerce(type_coerce(u.hour, BigInteger) // step * step, Instant).label("start")
+    # PostgreSQL's sum of big integers is a decimal number.
+    sums = [cast(func.sum(column), BigInteger).label(column.name) for column in u if not column.primary_key]
+    statement = select(start, *sums).where(
+        u.namespace == query.namespace,
+        u.function_uid == (query.function_uid or ALL_FUNCTIONS),
+        u.hour >= query.since,
+        u.hour < query.until,
     )
-    if function_uid is not None:
-        statement = statement.where(u.function_uid == function_uid)
-    rows = mappings(await connection.execute(statement.order_by(u.hour, u.function_uid)))
-    return [UsageHour(**row) for row in rows]
+    rows = mappings(await connection.execute(statement.group_by(text("1")).order_by(text("1"))))
+    return [Usage(**row) for row in rows]
 
 
 async def feed_end(connection: AsyncConnection) -> int:
@@ -200,6 +217,8 @@ async def is_lease_over(connection: AsyncConnection, now: datetime) -> bool:
 
 def _matches(query: ExecutionQuery) -> ColumnElement[bool]:
     conditions = [_c.function_uid == query.function_uid]
+    if query.search:
+        conditions.append(_c.id.contains(clean(query.search), autoescape=True))
     if query.reader is not None:
         conditions += [_c.reader == clean(query.reader), HAS_READER]
     return and_(*conditions, *map(_condition, query.filters))
@@ -233,14 +252,29 @@ async def _behind(
     *,
     descending: bool,
 ) -> ColumnElement[bool]:
-    statement = select(_c.created_at).where(
+    columns = _ordering(query)
+    statement = select(*columns).where(
         _c.id == cursor,
         _c.function_uid == query.function_uid,
         _c.namespace == query.namespace,
     )
-    at = (await connection.execute(statement)).scalar_one_or_none()
+    at = (await connection.execute(statement)).first()
     if at is None:
         raise CursorError(f"execution {cursor!r} does not exist")
-    if descending:
-        return and_(_c.created_at <= at, or_(_c.created_at < at, _c.id < cursor))
-    return and_(_c.created_at >= at, or_(_c.created_at > at, _c.id > cursor))
+    # Without the first comparison by itself SQLite would not begin in the index where the cursor is.
+    first = columns[0] <= at[0] if descending else columns[0] >= at[0]
+    return and_(first, _beyond(columns, at, descending=descending))
+
+
+def _ordering(query: ExecutionQuery) -> tuple[ColumnElement[Any], ...]:
+    """Return the columns that a list is ordered by, all in one direction."""
+    made = (_c.created_at, _c.id)
+    return made if query.order is Field.CREATED_AT else (_FIELDS[query.order], *made)
+
+
+def _beyond(columns: Sequence[ColumnElement[Any]], at: Sequence[Any], *, descending: bool) -> ColumnElement[bool]:
+    column, value = columns[0], at[0]
+    further: ColumnElement[bool] = column < value if descending else column > value
+    if len(columns) == 1:
+        return further
+    return or_(further, and_(column == value, _beyond(columns[1:], at[1:], descending=descending)))

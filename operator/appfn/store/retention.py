@@ -7,13 +7,40 @@ from typing import ClassVar, Self
 
 from sqlalchemy import Column, ColumnElement, Table, and_, delete, exists, select, tuple_
 
+from appfn.api.execution import ExecutionPhase
 from appfn.store.commit import Operation, Transaction
-from appfn.store.schema import COUNTS, EXECUTIONS, IDEMPOTENCY, USAGE
+from appfn.store.model import KEY_LIFETIME, Deletion
+from appfn.store.rows import Stored, mappings
+from appfn.store.schema import BUILDS, COUNTS, DELETED, EXECUTIONS, IDEMPOTENCY, USAGE
+from appfn.store.tallies import forget_usage, upsert
 
-_USAGE_KEPT = timedelta(days=100)
+USAGE_KEPT = timedelta(days=100)
 """The longest range of usage that can be asked for is 90 days."""
 
 _c = EXECUTIONS.c
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Operation[Deletion]):
+    """Delete one execution that nothing is done about."""
+
+    namespace: str
+    function_uid: str
+    execution_id: str
+
+    @classmethod
+    async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[Deletion]:
+        """See `Operation`. The feed's lock keeps it apart from what would begin the execution meanwhile."""
+        ids = {operation.execution_id for operation in operations}
+        statement = select(_c.id, _c.namespace, _c.function_uid, _c.phase).where(_c.id.in_(ids))
+        found = {row["id"]: row for row in mappings(await tx.connection.execute(statement))}
+        answers = [_deletion(found.pop(item.execution_id, None), item) for item in operations]
+        gone = {item.execution_id for item, answer in zip(operations, answers, strict=True) if answer is Deletion.DONE}
+        if gone:
+            await tx.connection.execute(delete(EXECUTIONS).where(_c.id.in_(gone)))
+            remembered = [{"id": id_, "expires_at": tx.now + KEY_LIFETIME} for id_ in sorted(gone)]
+            await tx.connection.execute(upsert(tx, DELETED).on_conflict_do_nothing(), remembered)
+        return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +71,14 @@ class Purge(Operation[int]):
         return [await _purge(operation, tx) for operation in operations]
 
 
+def _deletion(state: Stored | None, operation: Delete) -> Deletion:
+    asked = (operation.namespace, operation.function_uid)
+    if state is None or (state["namespace"], state["function_uid"]) != asked:
+        return Deletion.MISSING
+    phase = ExecutionPhase(state["phase"])
+    return Deletion.DONE if phase.terminal or phase is ExecutionPhase.SCHEDULED else Deletion.IN_PROGRESS
+
+
 async def _delete(operation: DeleteFinished, tx: Transaction) -> int:
     key = IDEMPOTENCY.c
     still_promised = exists().where(
@@ -57,7 +92,9 @@ async def _delete(operation: DeleteFinished, tx: Transaction) -> int:
     deleted = (
         await _delete_some(tx, _c.finished_at, operation.batch, _c.finished_at < operation.before, ~still_promised),
         await _delete_some(tx, key.expires_at, operation.batch, key.expires_at <= tx.now),
-        await _delete_some(tx, USAGE.c.hour, operation.batch, USAGE.c.hour < tx.now - _USAGE_KEPT),
+        await _delete_some(tx, USAGE.c.hour, operation.batch, USAGE.c.hour < tx.now - USAGE_KEPT),
+        await _delete_some(tx, BUILDS.c.hour, operation.batch, BUILDS.c.hour < tx.now - USAGE_KEPT),
+        await _delete_some(tx, DELETED.c.expires_at, operation.batch, DELETED.c.expires_at <= tx.now),
     )
     return max(deleted)
 
@@ -82,6 +119,7 @@ async def _purge(operation: Purge, tx: Transaction) -> int:
     some = select(_c.id).where(_c.function_uid == operation.function_uid).limit(operation.batch)
     deleted = (await tx.connection.execute(delete(EXECUTIONS).where(_c.id.in_(some)))).rowcount
     if deleted < operation.batch:
-        for table in (IDEMPOTENCY, COUNTS, USAGE):
+        await forget_usage(tx, operation.function_uid)
+        for table in (IDEMPOTENCY, COUNTS):
             await tx.connection.execute(delete(table).where(table.c.function_uid == operation.function_uid))
     return deleted

@@ -42,13 +42,14 @@ def mappings(result: CursorResult[*tuple[Any, ...]]) -> list[Stored]:
 
 def row_of_request(request: ExecutionRequest, *, now: datetime, sequence: int) -> Row:
     """Return the row of a request that is accepted now."""
+    due = request.not_before if request.not_before and request.not_before > now else now
     return _request_columns(request) | {
         "jwt": clean(request.jwt),
-        "phase": ExecutionPhase.WAITING.value,
+        "phase": (ExecutionPhase.SCHEDULED if due > now else ExecutionPhase.WAITING).value,
         "sequence": sequence,
         "created_at": now,
         "updated_at": now,
-        "available_at": now,
+        "available_at": due,
     }
 
 
@@ -65,6 +66,7 @@ def row_of_record(record: ExecutionRecord, *, sequence: int) -> Row:
     row["finished_at"] = record.finished_at or record.updated_at
     row["deployment"] = clean(record.deployment)
     row["attempt"] = record.attempt
+    row["memory_mb"] = record.memory_mb
     return row
 
 
@@ -95,6 +97,7 @@ def record_of(row: Stored, *, secrets: bool = False) -> ExecutionRecord:
         attempt=row["attempt"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        memory_mb=row["memory_mb"],
         outcome=_outcome_of(row, phase) if phase.terminal else None,
         sequence=row["sequence"],
     )
@@ -112,6 +115,7 @@ def _request_columns(request: ExecutionRequest) -> Row:
         "trigger": request.trigger.value,
         "max_attempts": request.max_attempts,
         "scheduled_at": request.scheduled_at,
+        "replay_of": clean(request.replay_of),
         "user_id": clean(request.user_id),
         "reader": _reader(permissions),
         "event": clean(request.event),
@@ -157,6 +161,7 @@ def _request_of(row: Stored, *, jwt: str) -> ExecutionRequest:
         event_data=row["event_data"],
         permissions=tuple(row["permissions"]),
         scheduled_at=row["scheduled_at"],
+        replay_of=row["replay_of"],
         idempotency_key=row["idempotency_key"],
         body_hash=row["body_hash"],
         max_attempts=row["max_attempts"],

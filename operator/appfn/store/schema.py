@@ -92,6 +92,8 @@ EXECUTIONS = Table(
     Column("failure", JSON(none_as_null=True)),
     Column("permissions", JSON, nullable=False),
     Column("headers", JSON, nullable=False),
+    Column("replay_of", Text, nullable=False, default="", server_default=""),
+    Column("memory_mb", Integer, nullable=False, default=0, server_default="0"),
     # The long ones last: SQLite reads a row from its start and stops at the last column asked for.
     Column("jwt", Text, nullable=False),
     Column("data", Text, nullable=False),
@@ -105,6 +107,7 @@ EXECUTIONS = Table(
 _c = EXECUTIONS.c
 # Literals, as neither database uses a partial index for a condition with a parameter in it.
 IS_WAITING = _c.phase == literal_column("'waiting'")
+IS_SCHEDULED = _c.phase == literal_column("'scheduled'")
 IS_CLAIMABLE = and_(IS_WAITING, _c.worker.is_(None))
 IS_LEASED = _c.lease_until.is_not(None)
 HAS_READER = _c.reader != literal_column("''")
@@ -128,6 +131,8 @@ _partial("executions_by_reader", _c.function_uid, _c.reader, _c.created_at, _c.i
 _partial("executions_by_status", _c.function_uid, _c.status_code, _c.created_at, _c.id, where=IS_UNUSUAL)
 _partial("executions_waiting", _c.function_uid, where=IS_WAITING)
 _partial("executions_claimable", _c.function_uid, _c.available_at, _c.id, where=IS_CLAIMABLE)
+_partial("executions_scheduled", _c.available_at, where=IS_SCHEDULED)
+_partial("executions_delayed", _c.function_uid, where=IS_SCHEDULED)
 _partial("executions_leased", _c.lease_until, where=IS_LEASED)
 _partial("executions_ticks", _c.function_uid, _c.scheduled_at, where=_c.scheduled_at.is_not(None))
 
@@ -152,6 +157,8 @@ COUNTS = Table(
 )
 """Executions since a function was made."""
 
+ALL_FUNCTIONS = ""
+"""In place of a function's uid in USAGE: what all functions of the namespace used, those that are gone left out."""
 USAGE = Table(
     "usage",
     METADATA,
@@ -161,9 +168,29 @@ USAGE = Table(
     Column("completed", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("compute_ms", BigInteger, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False, default=0, server_default="0")
+        for name in ("compute_mb_ms", "builds_ready", "builds_failed", "build_ms", "build_mb_ms")
+    ),
     Index("usage_by_function", "function_uid"),
     Index("usage_by_hour", "hour"),
 )
+
+BUILDS = Table(
+    "builds",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("hour", Instant, nullable=False, index=True),
+)
+"""The builds that USAGE counts, each once however often it is told of; kept as long as the hour they are counted in."""
+
+DELETED = Table(
+    "deleted",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+"""Executions that were deleted: what is still on its way to be stored about them, or repeats them, comes too late."""
 
 FEED = Table("feed", METADATA, Column("sequence", BigInteger, nullable=False))
 """One row: the number of the last commit that changed an execution's phase.
@@ -191,7 +218,31 @@ def _index_for_filters(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_index_for_filters,)
+_DELAYS_DELETIONS_USAGE = """
+ALTER TABLE executions ADD COLUMN replay_of TEXT DEFAULT '' NOT NULL;
+ALTER TABLE executions ADD COLUMN memory_mb INTEGER DEFAULT 0 NOT NULL;
+ALTER TABLE usage ADD COLUMN compute_mb_ms BIGINT DEFAULT 0 NOT NULL;
+ALTER TABLE usage ADD COLUMN builds_ready BIGINT DEFAULT 0 NOT NULL;
+ALTER TABLE usage ADD COLUMN builds_failed BIGINT DEFAULT 0 NOT NULL;
+ALTER TABLE usage ADD COLUMN build_ms BIGINT DEFAULT 0 NOT NULL;
+ALTER TABLE usage ADD COLUMN build_mb_ms BIGINT DEFAULT 0 NOT NULL;
+INSERT INTO usage (namespace, function_uid, hour, completed, failed, compute_ms)
+SELECT namespace, '', hour, SUM(completed), SUM(failed), SUM(compute_ms) FROM usage GROUP BY namespace, hour;
+CREATE INDEX executions_scheduled ON executions (available_at) WHERE phase = 'scheduled';
+CREATE INDEX executions_delayed ON executions (function_uid) WHERE phase = 'scheduled';
+CREATE TABLE builds (key TEXT NOT NULL PRIMARY KEY, hour BIGINT NOT NULL);
+CREATE INDEX ix_builds_hour ON builds (hour);
+CREATE TABLE deleted (id TEXT NOT NULL PRIMARY KEY, expires_at BIGINT NOT NULL);
+CREATE INDEX ix_deleted_expires_at ON deleted (expires_at)
+"""
+
+
+def _delay_delete_and_bill(connection: Connection) -> None:
+    for statement in _DELAYS_DELETIONS_USAGE.split(";"):
+        connection.execute(text(statement))
+
+
+MIGRATIONS: tuple[Migration, ...] = (_index_for_filters, _delay_delete_and_bill)
 """What takes a database of version n (counted from 1) to n + 1; a new database gets METADATA as it stands."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appfn.api.base import Json
-from appfn.api.kinds import CONFIG_MAP, Key
+from appfn.api.kinds import CONFIG_MAP, FUNCTION, Key
 from appfn.kube.client import KubeCluster, connect
 from appfn.kube.collection import Collection
 from appfn.kube.protocols import Cache, WatchEvent
@@ -77,6 +77,18 @@ async def test_it_is_synced_when_it_opens(cluster: KubeCluster, namespace: str) 
         assert found["kind"] == "ConfigMap"
         assert "managedFields" not in found["metadata"]
         assert cache.get(Key(namespace, "c")) is None
+
+
+async def test_of_our_own_kinds_the_time_of_the_last_change_is_kept(cluster: KubeCluster, namespace: str) -> None:
+    metadata = {"name": "hello", "namespace": namespace}
+    function: Json = {"apiVersion": "appfn.dev/v1alpha1", "kind": "Function", "metadata": metadata}
+    made = await cluster.apply(FUNCTION, function | {"spec": {"runtime": "node-20.0"}}, manager="a")
+    await cluster.apply_status(FUNCTION, function | {"status": {"activeDeployment": "x"}}, manager="b")
+    async with cluster.watch(FUNCTION, namespace=namespace) as cache:
+        found = cache.get(Key(namespace, "hello"))
+        assert found is not None
+        (entry,) = [item for item in made["metadata"]["managedFields"] if "subresource" not in item]
+        assert found["metadata"]["managedFields"] == [{"time": entry["time"]}]
 
 
 async def test_changes_are_told_in_their_order(cluster: KubeCluster, namespace: str) -> None:

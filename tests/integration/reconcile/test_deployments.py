@@ -4,11 +4,13 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from appfn.api.base import Json
 from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, FUNCTION, JOB, NODE, POD, RUNTIME, Key, Kind
 from appfn.reconcile.registry import Controller
 from support.polling import eventually
-from support.reconciling import Operator, condition
+from support.reconciling import CrashError, Operator, condition
 
 DIGEST = "sha256:" + "b" * 64
 LOG = "sha256:" + "c" * 64
@@ -181,6 +183,41 @@ async def test_a_failed_build_says_why_and_is_built_again_by_annotation(operator
     assert failed["builds"][0]["logTail"] == "npm: no such package\n"
     assert (again["phase"], again["builds"][0]["attempt"], again["retryToken"]) == ("processing", 2, "1")
     assert ready["phase"] == "ready"
+
+
+async def test_a_canceled_build_stops_at_once_and_stays_canceled(operator: Operator, runtime: str) -> None:
+    await arrange(operator, runtime)
+    await build(operator)
+    running = container("agent", running={"startedAt": "2026-03-01T12:00:00Z"})
+    await operator.pod_status(await pod_of(operator), {"phase": "Running", "containerStatuses": [running]})
+    await build(operator)
+
+    await operator.patch(DEPLOYMENT, "hello-v1", {"metadata": {"annotations": {"appfn.dev/cancel": "now"}}})
+    canceled = await build(operator)
+
+    assert canceled["phase"] == "canceled"
+    assert condition(canceled, "Ready") == ("False", "Canceled")
+    assert condition(canceled, "Stalled") == ("True", "Canceled")
+
+    async def gone() -> bool:
+        return await operator.jobs() == []
+
+    await eventually(gone, within=15)
+    await at_rest(operator)
+    await operator.run(Controller.FUNCTION, "hello")
+    assert "activeDeployment" not in await operator.status(Controller.FUNCTION, "hello")
+
+
+async def test_a_cancel_that_crashed_between_job_and_status_is_finished(operator: Operator, runtime: str) -> None:
+    await arrange(operator, runtime)
+    await build(operator)
+    await operator.patch(DEPLOYMENT, "hello-v1", {"metadata": {"annotations": {"appfn.dev/cancel": "now"}}})
+    operator.crash.at, operator.crash.after, operator.crash.seen = 1, True, 0
+    with pytest.raises(CrashError):
+        await build(operator)
+    operator.crash.at = 0
+
+    assert (await build(operator))["phase"] == "canceled"
 
 
 async def test_a_job_deleted_in_the_middle_is_made_again(operator: Operator, runtime: str) -> None:

@@ -1,12 +1,16 @@
 """Functions, Executions and histories on a real API server."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from appfn import names
 from appfn.api.base import Json
 from appfn.api.kinds import CRON_JOB, DEPLOYMENT, EXECUTION, FUNCTION, Key
 from appfn.reconcile.registry import Controller
 from support.polling import eventually
-from support.reconciling import Operator, condition
+from support.reconciling import CrashError, Operator, condition
 
 DIGEST = "sha256:" + "a" * 64
 READY: Json = {
@@ -273,3 +277,85 @@ async def test_a_mirror_shows_the_result_and_is_never_submitted(operator: Operat
     assert (shown["response"], condition(shown, "Succeeded")) == ("hi", ("True", "Completed"))
     await at_rest(operator, Controller.EXECUTION, name)
     await at_rest(operator, Controller.HISTORY)
+
+
+async def ended(operator: Operator) -> str:
+    """Make an Execution that has ended; return its id."""
+    uid = str(
+        (await operator.create(EXECUTION, "run", {"functionRef": {"name": "hello"}, "data": "x"}))["metadata"]["uid"]
+    )
+    operator.shim.executions[uid] = {"id": uid, "origin": "resource", "status": "completed", "statusCode": 200}
+    await execute(operator)
+    return uid
+
+
+async def others(operator: Operator) -> list[Json]:
+    found = await operator.cluster.list(EXECUTION, namespace=operator.namespace, labels="!appfn.dev/mirrored")
+    return [item for item in found if item["metadata"]["name"] != "run"]
+
+
+async def ask_again(operator: Operator, name: str, value: str) -> None:
+    await operator.patch(EXECUTION, name, {"metadata": {"annotations": {names.ANNOTATION_REPLAY: value}}})
+    await operator.run(Controller.EXECUTION, name)
+
+
+async def test_an_annotation_runs_an_execution_again_once_for_each_value(operator: Operator, runtime: str) -> None:
+    await callable_function(operator, runtime)
+    uid = await ended(operator)
+
+    await ask_again(operator, "run", "1")
+    await at_rest(operator, Controller.EXECUTION, "run")
+    (made,) = await others(operator)
+    await operator.run(Controller.EXECUTION, made["metadata"]["name"])
+
+    assert made["metadata"]["annotations"] == {names.ANNOTATION_REPLAY_OF: uid}
+    again = operator.shim.submissions[-1]
+    assert (again["uid"], again["replayOf"]) == (made["metadata"]["uid"], uid)
+    assert "data" not in again
+    status = await operator.status(Controller.EXECUTION, made["metadata"]["name"])
+    assert (status["executionId"], condition(status, "Succeeded")) == (made["metadata"]["uid"], ("Unknown", "Waiting"))
+
+    await ask_again(operator, "run", "2")
+    assert len(await others(operator)) == 2
+    await operator.cluster.delete(EXECUTION, Key(operator.namespace, made["metadata"]["name"]))
+    await operator.run(Controller.EXECUTION, "run")
+    assert len(await others(operator)) == 1
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_crash_while_an_execution_is_run_again_runs_it_no_second_time(
+    operator: Operator, runtime: str, *, after: bool
+) -> None:
+    await callable_function(operator, runtime)
+    await ended(operator)
+    await operator.patch(EXECUTION, "run", {"metadata": {"annotations": {names.ANNOTATION_REPLAY: "1"}}})
+
+    for write in (1, 2):
+        operator.crash.at, operator.crash.after, operator.crash.seen = write, after, 0
+        with suppress(CrashError):
+            await operator.run(Controller.EXECUTION, "run")
+    operator.crash.at = 0
+    await operator.run(Controller.EXECUTION, "run")
+
+    assert len(await others(operator)) == 1
+    assert (await operator.status(Controller.EXECUTION, "run"))["replayToken"] == "1"
+
+
+async def test_a_mirror_is_run_again_when_its_history_is_looked_at(operator: Operator, runtime: str) -> None:
+    await callable_function(operator, runtime)
+    operator.shim.recent = [call(1)]
+    operator.shim.executions["call1"] = call(1)
+    await operator.run(Controller.HISTORY, "hello")
+    name = (await mirrors(operator))["call1"]["metadata"]["name"]
+    await operator.run(Controller.EXECUTION, name)
+    await operator.patch(EXECUTION, name, {"metadata": {"annotations": {names.ANNOTATION_REPLAY: "1"}}})
+    operator.marks.made.clear()
+
+    await operator.run(Controller.HISTORY, "hello")
+
+    assert (Controller.EXECUTION, Key(operator.namespace, name)) in operator.marks.made
+    await operator.run(Controller.EXECUTION, name)
+    (made,) = await others(operator)
+    assert made["metadata"]["annotations"] == {names.ANNOTATION_REPLAY_OF: "call1"}
+    assert names.LABEL_MIRRORED not in made["metadata"].get("labels", {})
+    await at_rest(operator, Controller.EXECUTION, name)

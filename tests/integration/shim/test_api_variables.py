@@ -3,6 +3,8 @@
 import asyncio
 import base64
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from support.fake_invoker import FakeInvoker
 from support.polling import eventually
 from support.project import ProjectKit
 from support.shim_client import Client
+from support.shim_server import running_shim, shim_config
 
 VARIABLES = "/v1/functions/hello/variables"
 PLAIN = {"key": "MODE", "value": "fast", "secret": False}
@@ -118,9 +121,7 @@ async def test_the_generation_of_1_0_reads_what_it_wrote(admin: Client) -> None:
     assert (await old.call("GET", "/v1/functions/hello")).body["vars"] == [model]
 
 
-async def test_a_new_value_holds_for_the_next_call_though_values_are_cached(
-    admin: Client, project: ProjectKit, invoker: FakeInvoker
-) -> None:
+async def test_a_new_value_holds_for_the_next_call(admin: Client, project: ProjectKit, invoker: FakeInvoker) -> None:
     model = await create(admin, key="TOKEN", value="1")
     for value in ("2", "3", "4"):
         await admin.execute()
@@ -237,3 +238,23 @@ async def test_a_refused_change_leaves_no_value_behind(
     assert refused.error == (409, "general_field_managed")
     assert "spec.variables[LIST] is managed by somebody" in refused.body["message"]
     assert list((await stored(cluster, project)).values()) == ["fast"]
+
+
+async def test_a_new_value_holds_in_other_replicas_though_they_keep_values(
+    admin: Client, cluster: KubeCluster, project: ProjectKit, system: str, tmp_path: Path
+) -> None:
+    keeping = shim_config(tmp_path / "other", system, VARIABLE_CACHE_SECONDS="300")
+    other = FakeInvoker()
+    async with running_shim(cluster, keeping, other) as replica:
+        there = replace(admin, shim=replica)
+        model = await create(admin, key="TOKEN", value="1", secret=False)
+
+        async def called(wanted: str) -> bool:
+            await there.execute()
+            return other.invocations[-1].variables.get("TOKEN") == wanted
+
+        for value in ("2", "3"):
+            await eventually(partial(called, model["value"]))
+            model = (await admin.call("PUT", f"{VARIABLES}/{model['$id']}", {"key": "TOKEN", "value": value})).body
+            await eventually(partial(called, value))
+        assert (await there.call("GET", VARIABLES)).body["variables"] == [model]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from appfn.shim.artifact_cache import ArtifactCache
-from appfn.store.artifacts import ArtifactNotFoundError, ArtifactStore
+from appfn.store.artifacts import ArtifactStore
+from appfn.store.objects import ArtifactNotFoundError
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ async def test_an_operation_that_breaks_tells_nothing_of_how(
 
     assert error["message"] == "Server Error"
     assert error["extensions"] == {"code": 500, "type": "general_server_error"}
-    assert "operation failed" in caplog.text
+    assert "request failed" in caplog.text
 
 
 async def test_mutations_run_one_after_the_other(client: Client, invoker: FakeInvoker) -> None:

@@ -1,13 +1,16 @@
 """Idempotency-Key: same key and request, same execution."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from appfn.core.records import Invocation, Outcome
+from appfn.kube.client import KubeCluster
 from support.fake_invoker import FakeInvoker, completed
+from support.project import ProjectKit
 from support.shim_client import Client
-from support.shim_server import Reply
+from support.shim_server import Reply, running_shim, shim_config
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -69,3 +72,26 @@ async def test_the_same_key_for_another_function_is_another_execution(client: Cl
 @pytest.mark.parametrize("key", ["", "a b", "a" * 256])
 async def test_a_key_that_cannot_be_kept_is_refused(client: Client, key: str) -> None:
     assert (await client.execute(Idempotency_Key=key)).error == (400, "general_argument_invalid")
+
+
+async def test_who_waits_longer_than_a_call_may_take_is_told_while_the_execution_goes_on(
+    cluster: KubeCluster, project: ProjectKit, invoker: FakeInvoker, tmp_path: Path, system: str
+) -> None:
+    await project.ready("slow", timeout=1)
+    gate = asyncio.Event()
+
+    async def answer(_: Invocation) -> Outcome:
+        await gate.wait()
+        return completed("late")
+
+    invoker.answer = answer
+    async with running_shim(cluster, shim_config(tmp_path, system, POD_START_SECONDS="1"), invoker) as shim:
+        client = Client(shim, project.namespace, await project.key("executions.read", "executions.write"))
+        reply = await client.execute("slow", Idempotency_Key="k1")
+        listed = (await client.executions(function="slow")).body["executions"]
+        gate.set()
+        done = await client.finished(listed[0]["$id"], "slow")
+
+    assert reply.error == (408, "function_synchronous_timeout")
+    assert listed[0]["$id"] in reply.body["message"]
+    assert (listed[0]["status"], done.body["response"]) == ("processing", "late")

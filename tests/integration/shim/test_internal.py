@@ -16,6 +16,7 @@ from appfn.config import Config
 from appfn.errors import RejectedError
 from appfn.kube.client import KubeCluster
 from appfn.reconcile.shim_client import ShimClient, connect
+from appfn.shim.services import STORE
 from support.cluster import SERVICE_ACCOUNT, token_of
 from support.fake_invoker import FakeInvoker
 from support.polling import eventually
@@ -154,6 +155,37 @@ async def test_changes_are_followed_by_position(shim_client: ShimClient, client:
     (change,) = found
     assert (change.namespace, change.function, change.phase) == (project.namespace, "hello", ExecutionPhase.COMPLETED)
     assert position > start.next
+
+
+async def test_an_execution_is_replayed_once_per_uid_from_what_is_stored(
+    operator: Peer, client: Client, project: ProjectKit, invoker: FakeInvoker, shim: ShimServer
+) -> None:
+    original = (await client.execute(body={"data": "x", "headers": {"x-a": "b"}})).body["$id"]
+    asked = {"namespace": project.namespace, "function": "hello", "uid": "uid-1", "replayOf": original}
+
+    first = await operator.call("POST", "executions", asked)
+    done = await client.finished("uid-1")
+    await shim.app[STORE].delete(project.namespace, invoker.invocations[0].function_uid, original)
+    again = await operator.call("POST", "executions", asked)
+
+    assert (first.status, first.body["status"], first.body["replayOf"]) == (202, "waiting", original)
+    assert (again.status, again.body["status"]) == (202, "completed")
+    assert done.body["status"] == "completed"
+    assert [(made.payload, dict(made.headers)) for made in invoker.invocations] == [("x", {"x-a": "b"})] * 2
+
+
+async def test_what_is_not_there_or_not_the_functions_cannot_be_replayed(
+    operator: Peer, client: Client, project: ProjectKit, shim: ShimServer
+) -> None:
+    await project.ready("other")
+    await shim.sees(project.namespace, "other")
+    of_other = (await client.execute("other")).body["$id"]
+
+    for original in ("nope", "a b", of_other):
+        body = {"namespace": project.namespace, "function": "hello", "uid": "uid-1", "replayOf": original}
+        reply = await operator.call("POST", "executions", body)
+        assert reply.error == (400, "general_argument_invalid"), original
+        assert "`replayOf`" in reply.body["message"]
 
 
 async def test_a_summary_tells_counts_newest_executions_ticks_and_pods(

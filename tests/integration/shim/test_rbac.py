@@ -16,7 +16,8 @@ from support.fake_invoker import FakeInvoker
 from support.polling import eventually
 from support.project import ProjectKit
 from support.shim_client import Client
-from support.shim_server import running_shim, shim_config
+from support.shim_server import Reply, running_shim, shim_config
+from support.uploading import Uploader, tarball
 
 SYSTEM = "appfn-system"
 MANIFESTS = ROOT / "manifests"
@@ -78,6 +79,45 @@ async def test_its_own_rights_are_enough_in_a_project(
     assert (invocation.variables["TOKEN"], invocation.variables["MODE"]) == ("s3cr3t", "fast")
     assert workload.error == (401, "user_jwt_invalid")
     assert len(invoker.key) == 32
+
+
+async def test_its_own_rights_are_enough_for_what_the_api_writes(
+    cluster: KubeCluster, confined: KubeCluster, project: ProjectKit, tmp_path: Path
+) -> None:
+    await apply(cluster, MANIFESTS / "project" / "rbac.yaml", namespace=project.namespace)
+    async with running_shim(confined, shim_config(tmp_path, SYSTEM), FakeInvoker()) as shim:
+        client = Client(shim, project.namespace, await project.key("functions.write", "functions.read"))
+        body = {"functionId": "cats", "name": "Cats", "runtime": project.runtime, "execute": []}
+        variable = {"key": "TOKEN", "value": "s3cr3t"}
+
+        statuses = [
+            (await client.call("POST", "/v1/functions", body)).status,
+            (await client.call("PUT", "/v1/functions/cats", body | {"name": "More cats"})).status,
+            (await client.call("POST", "/v1/functions/cats/variables", variable)).status,
+            (await client.call("POST", "/v1/functions/cats/variables", variable | {"key": "OTHER"})).status,
+            (await client.call("DELETE", "/v1/functions/cats")).status,
+        ]
+
+    assert statuses == [201, 200, 201, 201, 204]
+
+
+async def test_its_own_rights_are_enough_for_deployments_by_the_api(
+    cluster: KubeCluster, confined: KubeCluster, project: ProjectKit, tmp_path: Path
+) -> None:
+    await apply(cluster, MANIFESTS / "project" / "rbac.yaml", namespace=project.namespace)
+    key = await project.key("functions.read", "functions.write")
+    async with running_shim(confined, shim_config(tmp_path, SYSTEM), FakeInvoker()) as shim:
+        client = Client(shim, project.namespace, key, response_format="1.9.5")
+
+        async def uploaded() -> Reply | None:  # the API server's own view of RBAC lags a little
+            reply = await Uploader(client).whole(tarball(10))
+            return reply if reply.status == 202 else None
+
+        path = f"/v1/functions/hello/deployments/{(await eventually(uploaded)).body['$id']}"
+        canceled = await client.call("PATCH", f"{path}/status")
+        deleted = await client.call("DELETE", path)
+
+    assert (canceled.status, canceled.body["status"], deleted.status) == (200, "canceled", 204)
 
 
 async def test_a_labelled_namespace_without_the_projects_manifests_is_told_what_lacks(

@@ -13,12 +13,11 @@ from appfn.api.deployment import Artifact
 from appfn.errors import ConfigError
 from appfn.store.artifacts import (
     ArtifactAddressError,
-    ArtifactNotFoundError,
     ArtifactStore,
-    ArtifactTooLargeError,
     BuildOutput,
     DigestMismatchError,
 )
+from appfn.store.objects import ArtifactNotFoundError, ArtifactTooLargeError
 
 KEY = "ab" * 32
 UNKNOWN = f"sha256:{'0' * 64}"

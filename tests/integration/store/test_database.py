@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,19 @@ async def test_an_older_schema_is_taken_up_step_by_step_and_once(url: str) -> No
             assert (await connection.execute(select(schema.SCHEMA_VERSION.c.version))).scalars().all() == [3]
 
 
-_FIRST_INDEXES = """
+_FIRST = """
+DELETE FROM usage WHERE function_uid = '';
+ALTER TABLE usage DROP COLUMN compute_mb_ms;
+ALTER TABLE usage DROP COLUMN builds_ready;
+ALTER TABLE usage DROP COLUMN builds_failed;
+ALTER TABLE usage DROP COLUMN build_ms;
+ALTER TABLE usage DROP COLUMN build_mb_ms;
+DROP TABLE builds;
+DROP TABLE deleted;
+DROP INDEX executions_scheduled;
+DROP INDEX executions_delayed;
+ALTER TABLE executions DROP COLUMN replay_of;
+ALTER TABLE executions DROP COLUMN memory_mb;
 DROP INDEX executions_by_status;
 DROP INDEX executions_listing;
 CREATE INDEX executions_listing ON executions (function_uid, created_at, id, phase, "trigger", status_code);
@@ -85,21 +98,51 @@ UPDATE schema_version SET version = 1;
 """
 
 
-async def test_a_database_of_the_first_version_comes_to_have_the_indexes_of_a_new_one(url: str) -> None:
+async def test_a_database_of_the_first_version_comes_to_be_as_a_new_one(url: str) -> None:
     async with open_database(url) as database:
-        new = await _indexes(database)
+        new = await _shape(database)
         async with database.writer.begin() as connection:
-            for statement in filter(str.strip, _FIRST_INDEXES.split(";")):
+            for statement in filter(str.strip, _FIRST.split(";")):
                 await connection.execute(text(statement))
-        assert await _indexes(database) != new
+        assert await _shape(database) != new
     async with open_database(url) as database:
-        assert await _indexes(database) == new
+        assert await _shape(database) == new
 
 
-async def _indexes(database: Database) -> dict[str, list[str | None]]:
+async def test_what_an_older_version_stored_is_read_after_the_migration(url: str, clock: Clock) -> None:
+    async with ExecutionStore.open(url, now=clock) as store:
+        record = a_finished()
+        await store.record(record)
+        await store.flush()
+        async with store._database.writer.begin() as connection:
+            for statement in filter(str.strip, _FIRST.split(";")):
+                await connection.execute(text(statement))
+    async with ExecutionStore.open(url, now=clock) as store:
+        found = await store.get("shop", record.id)
+        assert found is not None
+        assert (found.request.replay_of, found.memory_mb) == ("", 0)
+        (used,) = await store.usage("shop", since=clock.at - timedelta(days=1), until=clock.at)
+        assert (used.completed, used.compute_mb_ms, used.build_ms) == (1, 0, 0)
+        assert (await store.accept(a_request(replay_of=record.id), queue_limit=10))[1]
+
+
+async def _shape(database: Database) -> dict[str, tuple[object, object]]:
+    """Return indexes and columns of each table, columns without their order."""
+
+    def read(connection: Connection) -> dict[str, tuple[object, object]]:
+        looked = inspect(connection)
+        return {
+            table: (
+                sorted((str(index["name"]), index["column_names"]) for index in looked.get_indexes(table)),
+                sorted(
+                    (column["name"], str(column["type"]), column["nullable"]) for column in looked.get_columns(table)
+                ),
+            )
+            for table in looked.get_table_names()
+        }
+
     async with database.writer.connect() as connection:
-        found = await connection.run_sync(lambda sync: inspect(sync).get_indexes(schema.EXECUTIONS.name))
-    return {str(index["name"]): index["column_names"] for index in found}
+        return await connection.run_sync(read)
 
 
 async def test_replicas_that_start_together_make_one_schema(url: str, clock: Clock) -> None:

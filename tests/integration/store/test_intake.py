@@ -228,10 +228,14 @@ async def test_usage_and_counts_add_up(store: ExecutionStore, clock: Clock) -> N
     assert (counts.total, counts.completed, counts.failed) == (3, 2, 1)
     hour = START.replace(minute=0, second=0, microsecond=0)
     usage = await store.usage("shop", since=hour, until=clock.at, function_uid="uid-greet")
-    assert [(u.hour, u.completed, u.failed, u.compute_ms) for u in usage] == [
+    assert [(u.start, u.completed, u.failed, u.compute_ms) for u in usage] == [
         (hour, 1, 1, 1250),
         (hour.replace(hour=4), 1, 0, 500),
     ]
-    assert len(await store.usage("shop", since=hour, until=clock.at)) == 3
+    both = await store.usage("shop", since=hour, until=clock.at)
+    assert [(u.start, u.completed, u.failed, u.compute_ms) for u in both] == [
+        (hour, 2, 1, 1500),
+        (hour.replace(hour=4), 1, 0, 500),
+    ]
     assert await store.usage("shop", since=hour, until=hour) == []
     assert (await store.counts("unknown")).total == 0

@@ -142,8 +142,9 @@ async def test_recent_are_the_newest_of_each_end_without_those_that_have_a_resou
 
 async def test_ticks_are_those_of_the_schedule_since_a_time(store: ExecutionStore, clock: Clock) -> None:
     for n in (2, 0, 1):
-        await store.accept(a_request(scheduled_at=at(60 * n)), queue_limit=10)
+        await store.accept(a_request(scheduled_at=at(60 * n), origin=Origin.SCHEDULE), queue_limit=10)
     await store.accept(a_request(), queue_limit=10)
+    await store.accept(a_request(scheduled_at=at(90)), queue_limit=10)  # delayed, and no tick
     ticks = await store.ticks("uid-greet", since=at(60))
     assert [(tick.scheduled_at, tick.created_at) for tick in ticks] == [(at(60), clock.at), (at(120), clock.at)]
     assert len(await store.ticks("uid-greet", since=at(0), limit=1)) == 1
@@ -210,6 +211,17 @@ async def test_lists_of_a_long_history_come_out_of_an_index_in_order(store: Exec
             assert "TEMP B-TREE" not in plan, (name, plan)
             assert "executions_by_status" in plan or "by status" not in name, (name, plan)
             assert "USING COVERING INDEX" in plan or "count" not in name, (name, plan)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_what_has_to_be_sorted_is_read_from_an_index_alone(store: ExecutionStore) -> None:
+    await fill(store, 2000)
+    query = replace(QUERY, order=Field.DURATION)
+    async with store._database.reader.connect() as connection:
+        explained = await connection.execute(_Explain(listing(query, descending=True)))
+        plan = "; ".join(row[3] for row in explained)
+    assert "SEARCH executions USING COVERING INDEX executions_listing" in plan, plan
+    assert "SCAN executions" not in plan, plan
 
 
 class _Explain(Executable, ClauseElement):

@@ -380,3 +380,73 @@ def test_jobs_that_are_refused_show_in_the_status() -> None:
     assert told(held.status, ConditionType.STALLED) == ("True", BuildReason.FORBIDDEN)
     assert held.status.builds[0].job == ""
     assert plan_for(replace(observed, deployment=with_status(held.status))).jobs == plan.jobs
+
+
+CANCEL = {"annotations": {"appfn.dev/cancel": "now"}}
+
+
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING, JobState.SUCCEEDED])
+def test_a_canceled_build_ends_and_its_job_goes_before_the_status_says_so(state: JobState) -> None:
+    item = with_status(started().status, meta=CANCEL)
+
+    plan = plan_for(observe(item, builds=seen(state, report=Report(artifact=ARTIFACT))))
+
+    assert [entry["metadata"]["name"] for entry in plan.cancel] == ["hello-v1-build-amd64-1"]
+    assert (plan.jobs, plan.stop, plan.stored) == ((), (), {})
+    assert plan.status.phase is BuildPhase.CANCELED
+    assert plan.status.builds[0].end_time == NOW
+    assert told(plan.status, ConditionType.READY) == ("False", BuildReason.CANCELED)
+    assert told(plan.status, ConditionType.STALLED) == ("True", BuildReason.CANCELED)
+    assert told(plan.status, ConditionType.RECONCILING) is None
+    assert plan.requeue is None
+
+
+def test_a_deployment_canceled_before_its_build_never_builds() -> None:
+    for observed in (observe(deployment(meta=CANCEL)), observe(deployment(meta=CANCEL), of=None)):
+        plan = plan_for(observed)
+        assert (plan.jobs, plan.cancel) == ((), ())
+        assert plan.status.phase is BuildPhase.CANCELED
+
+
+def test_somebody_elses_job_is_not_deleted_by_a_cancel() -> None:
+    item = with_status(started().status, meta=CANCEL)
+
+    plan = plan_for(observe(item, builds=seen(JobState.RUNNING, job(owner="uid-other"))))
+
+    assert plan.cancel == ()
+    assert plan.status.phase is BuildPhase.CANCELED
+
+
+def test_a_cancel_changes_nothing_of_what_has_ended() -> None:
+    for item in (ready(), failed()):
+        again = with_status(item.status, meta=CANCEL)
+        assert plan_for(observe(again)).status.phase is item.status.phase
+
+
+def test_of_two_architectures_the_one_that_was_canceled_keeps_the_deployment_from_being_ready() -> None:
+    both = observe(using=runtime(images=BOTH_IMAGES), nodes=("amd64", "arm64"))
+    report = Report(artifact=ARTIFACT, log=ARTIFACT, source_digest=DIGEST)
+    jobs = {entry["metadata"]["name"].split("-")[3]: entry for entry in plan_for(both).jobs}
+    half = replace(both, deployment=with_status(plan_for(both).status))
+    succeeded = ObservedBuild(
+        job={**job("hello-v1-build-amd64-1"), "spec": jobs["amd64"]["spec"]},
+        progress=Progress(state=JobState.SUCCEEDED, report=report),
+    )
+    halfway = plan_for(replace(half, builds={AMD64: succeeded})).status
+
+    plan = plan_for(replace(half, deployment=with_status(halfway, meta=CANCEL)))
+
+    assert [build.phase for build in plan.status.builds] == [BuildPhase.READY, BuildPhase.CANCELED]
+    assert plan.status.phase is BuildPhase.CANCELED
+    assert told(plan.status, ConditionType.READY) == ("False", BuildReason.CANCELED)
+
+
+def test_a_canceled_build_is_tried_again_when_the_cancel_is_taken_away() -> None:
+    canceled = plan_for(observe(with_status(started().status, meta=CANCEL))).status
+    retried = {"annotations": {"appfn.dev/retry": "1", "appfn.dev/cancel": "now"}}
+    assert plan_for(observe(with_status(canceled, meta=retried))).jobs == ()
+
+    plan = plan_for(observe(with_status(canceled, meta={"annotations": {"appfn.dev/retry": "1"}})))
+
+    assert [entry["metadata"]["name"] for entry in plan.jobs] == ["hello-v1-build-amd64-2"]
+    assert plan.status.phase is BuildPhase.PROCESSING

@@ -273,3 +273,88 @@ def test_what_a_user_applied_is_neither_mirrored_nor_deleted() -> None:
     plan = decide_history(function(), [call(9, origin="resource")], [execution("mine")])
 
     assert (plan.create, plan.delete) == ((), ())
+
+
+def asked_again(item: Execution, value: str) -> Execution:
+    annotations = {**item.metadata.annotations, names.ANNOTATION_REPLAY: value}
+    return item.model_copy(update={"metadata": item.metadata.model_copy(update={"annotations": annotations})})
+
+
+def test_an_ended_execution_is_run_again_once_for_each_new_value_of_its_annotation() -> None:
+    first = asked_again(over(path="/p", data="secret"), "1")
+
+    plan = decide(observe(first), NOW)
+
+    assert plan.repeat is not None
+    assert plan.repeat["metadata"]["annotations"] == {names.ANNOTATION_REPLAY_OF: "uid-run"}
+    assert plan.repeat["spec"] == {"functionRef": {"name": "hello"}, "path": "/p", "method": "POST"}
+    assert plan.status.replay_token == "1"
+    assert plan.status.model_copy(update={"replay_token": ""}) == first.status
+    settled = first.model_copy(update={"status": plan.status})
+    assert decide(observe(settled), NOW).repeat is None
+    second = decide(observe(asked_again(settled, "2")), NOW)
+    assert second.repeat is not None
+    assert second.repeat["metadata"]["name"] != plan.repeat["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        observe(asked_again(submitted(), "1"), record=record("processing")),
+        observe(asked_again(execution(), "1")),
+        observe(asked_again(over(), "")),
+        observe(asked_again(over(), "1"), project=False),
+    ],
+    ids=["running", "new", "empty", "no project"],
+)
+def test_nothing_else_is_run_again(observed: Observed) -> None:
+    plan = decide(observed, NOW)
+
+    assert (plan.repeat, plan.status.replay_token) == (None, "")
+
+
+def test_a_mirror_is_run_again_from_what_the_shim_has() -> None:
+    mirror = execution(meta=MIRROR, id="call-1")
+    shown = decide(observe(mirror, record=record(id="call-1")), NOW).status
+    plan = decide(observe(asked_again(mirror.model_copy(update={"status": shown}), "1")), NOW)
+
+    assert plan.repeat is not None
+    assert plan.repeat["metadata"]["annotations"] == {names.ANNOTATION_REPLAY_OF: "call-1"}
+    assert "labels" not in plan.repeat["metadata"]
+    assert "id" not in plan.repeat["spec"]
+
+
+def test_one_that_never_came_to_the_shim_is_copied() -> None:
+    item = execution(data="x", headers={"a": "b"})
+    refused = unaccepted(item, Problem(severity=Severity.FAILED, reason="Rejected", message="x"), NOW)
+    plan = decide(observe(asked_again(item.model_copy(update={"status": refused}), "1")), NOW)
+
+    assert plan.repeat is not None
+    assert "annotations" not in plan.repeat["metadata"]
+    assert (plan.repeat["spec"]["data"], plan.repeat["spec"]["headers"]) == ("x", {"a": "b"})
+
+
+def test_a_time_to_live_that_is_over_does_not_swallow_a_replay() -> None:
+    plan = decide(observe(asked_again(over(ttlSecondsAfterFinished=0), "1")), NOW)
+
+    assert plan.delete
+    assert plan.repeat is not None
+
+
+def test_a_replay_is_submitted_by_the_id_of_what_it_repeats() -> None:
+    replay = execution(meta={"annotations": {names.ANNOTATION_REPLAY_OF: "call-1"}}, data="ignored")
+
+    assert decide(observe(replay), NOW).submit == {
+        "namespace": "shop",
+        "function": "hello",
+        "uid": "uid-run",
+        "replayOf": "call-1",
+    }
+
+
+def test_the_mirror_of_a_replay_says_so() -> None:
+    again = record(id="call2", origin="api", replayOf="call1")
+
+    (manifest,) = decide_history(function(), [again], []).create
+
+    assert manifest["metadata"]["annotations"] == {names.ANNOTATION_REPLAY_OF: "call1"}

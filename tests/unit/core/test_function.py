@@ -12,7 +12,7 @@ from appfn.api.conditions import ConditionType, find
 from appfn.api.deployment import Deployment
 from appfn.api.function import ExecutionCounts, Function, FunctionStatus
 from appfn.api.runtime import Runtime
-from appfn.core.activation import choose
+from appfn.core.activation import choose, next_turn
 from appfn.core.function import Observed, Plan, decide, schedule_refused
 from appfn.core.observed import Summary, Tick
 from appfn.core.schedule import GRACE
@@ -22,6 +22,23 @@ RUNTIME, EMPTY = runtime(), Summary()
 V1, V2 = ready_deployment("v1", age=100), ready_deployment("v2", age=50)
 BUILDING = deployment("v3", status={"phase": "building"}, meta={"creationTimestamp": ago(10)})
 FAILED = deployment("v4", status={"phase": "failed"}, meta={"creationTimestamp": ago(5)})
+
+CANCELED = deployment("v5", status={"phase": "canceled"}, meta={"creationTimestamp": ago(5)})
+
+
+def turned(name: str, seconds: float, **spec: Any) -> Deployment:
+    """Return a ready Deployment that was made long ago and activated so many seconds ago."""
+    return annotated(name, (NOW - timedelta(seconds=seconds)).isoformat(), **spec)
+
+
+def told_wrongly(name: str) -> Deployment:
+    return annotated(name, "tomorrow")
+
+
+def annotated(name: str, activated: str, **spec: Any) -> Deployment:
+    status = {"phase": "ready", "conditions": [{"type": "Ready", "status": "True", "reason": "BuildReady"}]}
+    meta = {"creationTimestamp": ago(1000), "annotations": {"appfn.dev/activated": activated}}
+    return deployment(name, status=status, meta=meta, **spec)
 
 
 def observe(
@@ -83,6 +100,18 @@ def active(name: str) -> Json:
             function(deployment="v4", status=active("v1")), (V1, FAILED), "v1", "BuildFailed", id="a failed pin keeps"
         ),
         pytest.param(function(deployment="v9", status=active("v8")), (V1,), None, "DeploymentNotFound", id="both gone"),
+        pytest.param(function(), (turned("v1", 10), V2), "v1", None, id="activated after a newer one was made"),
+        pytest.param(
+            function(), (turned("v1", 10), ready_deployment("x", age=5)), "x", None, id="made after an activation"
+        ),
+        pytest.param(function(), (turned("v1", 10), turned("v2", 20)), "v1", None, id="the last activation"),
+        pytest.param(
+            function(), (turned("x", 10, activate=False), V2), "x", None, id="activated without asking for it"
+        ),
+        pytest.param(function(), (turned("v1", 10), BUILDING), "v1", None, id="until what was made later is ready"),
+        pytest.param(function(deployment="v2"), (turned("v1", 1), V2), "v2", None, id="a pin wins over activations"),
+        pytest.param(function(), (told_wrongly("v1"), V2), "v2", None, id="an annotation that is no time"),
+        pytest.param(function(), (CANCELED,), None, "BuildCanceled", id="the first was canceled"),
     ],
 )
 def test_calls_go_to(of: Function, deployments: Sequence[Deployment], expected: str | None, reason: str | None) -> None:
@@ -90,6 +119,15 @@ def test_calls_go_to(of: Function, deployments: Sequence[Deployment], expected: 
 
     assert found.active == expected
     assert (found.problem.reason if found.problem else None) == reason
+
+
+@pytest.mark.parametrize("behind", [timedelta(0), timedelta(hours=1)])
+def test_the_next_activation_comes_last_whatever_the_clock_says(behind: timedelta) -> None:
+    known = [V1, V2, turned("v3", 5), annotated("v4", "9999-12-31T23:59:59.999999+00:00")]
+
+    turn = next_turn(known, NOW - behind)
+
+    assert choose(function(), [*known, annotated("last", turn)]).active == "last"
 
 
 def test_deployments_that_go_with_an_earlier_function_or_are_deleted_do_not_count() -> None:

@@ -1,5 +1,7 @@
 """Which keys an event marks."""
 
+from typing import Any
+
 import pytest
 
 from appfn import names
@@ -36,6 +38,12 @@ MIRRORED = {names.LABEL_MIRRORED: "true"}
 OF_DEPLOYMENT = {names.LABEL_DEPLOYMENT: "fn-v1", names.LABEL_FUNCTION: "fn"}
 
 
+def asked_again(value: str, **fields: Any) -> Json:
+    seen = body(**fields)
+    seen["metadata"]["annotations"] = {names.ANNOTATION_REPLAY: value}
+    return seen
+
+
 @pytest.mark.parametrize(
     ("kind", "seen", "marked"),
     [
@@ -64,6 +72,18 @@ OF_DEPLOYMENT = {names.LABEL_DEPLOYMENT: "fn-v1", names.LABEL_FUNCTION: "fn"}
             body(spec=of_function(ttlSecondsAfterFinished=0), status={"status": "completed"}),
             {(Controller.EXECUTION, "a")},
             id="an execution that has ended and has a time to live",
+        ),
+        pytest.param(
+            EXECUTION,
+            asked_again("2", spec=of_function(), status={"status": "completed", "replayToken": "1"}),
+            {(Controller.EXECUTION, "a")},
+            id="an execution that has ended and is to be run again",
+        ),
+        pytest.param(
+            EXECUTION,
+            asked_again("1", spec=of_function(), status={"status": "completed", "replayToken": "1"}),
+            set(),
+            id="not an execution that was run again as asked",
         ),
         pytest.param(
             EXECUTION,

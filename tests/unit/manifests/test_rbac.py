@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from appfn.shim.rest.routes import operations
+
 Json = dict[str, Any]
 
 Right = tuple[str, str, str]
@@ -35,9 +37,10 @@ ROLES: dict[str, set[Right]] = {
     | rights("authentication.k8s.io", ("tokenreviews",), ("create",))
     | rights("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
     "ClusterRole/appfn-shim-project": rights("", ("pods",), (*LOOK, "create", "patch", "delete"))
-    | rights("appfn.dev", ("functions",), ("create", "patch", "delete"))
+    | rights("appfn.dev", ("functions", "deployments"), ("create", "patch", "delete"))
     | rights("", ("configmaps",), ("get",))
-    | rights("", ("secrets",), ("get", "create", "patch")),
+    | rights("", ("secrets",), ("get", "create", "patch"))
+    | rights("appfn.dev", ("executions",), ("get", "list", "delete")),
     "Role/appfn-shim": rights("", ("secrets",), ("create", "get")) | rights("", ("pods",), ("list",)),
     "ClusterRole/appfn-view": rights("appfn.dev", OWN[:3], LOOK),
     "ClusterRole/appfn-edit": rights("appfn.dev", OWN[:3], ("create", "update", "patch", "delete", "deletecollection")),
@@ -105,3 +108,11 @@ def test_nobody_but_operator_and_shim_gets_a_right_in_a_project(everything: list
     accounts = {subject["name"] for item in bindings for subject in item["subjects"]}
 
     assert accounts == {"appfn-operator", "appfn-shim", "system:authenticated"}
+
+
+def test_who_may_edit_a_namespace_may_do_there_what_the_api_asks_of_a_workload(roles: dict[str, Json]) -> None:
+    given = granted(roles["ClusterRole/appfn-view"]) | granted(roles["ClusterRole/appfn-edit"])
+    given |= granted(roles["ClusterRole/appfn-runtime-viewer"])
+    asked = {(item.access.kind.group, item.access.kind.plural, item.access.verb) for item in operations()}
+
+    assert asked - given == set()

@@ -53,7 +53,7 @@ def test_a_stored_key_knows_its_own_secret_only() -> None:
     assert stored is not None
     assert stored.matches(KEY)
     assert not stored.matches(ApiKey(KEY.id, "cd" * 32))
-    assert stored.scopes == {"executions.read"}
+    assert stored.scopes == {"executions.read", "health.read", "graphql"}  # the last two are every key's
 
 
 def test_a_stored_key_expires_at_its_time() -> None:

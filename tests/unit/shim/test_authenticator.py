@@ -14,6 +14,8 @@ from appfn.shim.auth import api_key
 from appfn.shim.auth.api_key import ApiKey
 from appfn.shim.auth.authenticator import KEY_HEADER, AuthCluster, Authenticator
 from appfn.shim.auth.identity import Guest, KeyCaller
+from appfn.shim.auth.issuers import Issuers
+from appfn.shim.auth.users import Users
 from appfn.shim.catalog import Project
 from appfn.shim.errors import AppwriteError, Problem
 
@@ -34,8 +36,16 @@ class Desk:
     authenticator: Authenticator = field(init=False)
 
     def __post_init__(self) -> None:
+        users = Users(
+            cast("Issuers", None),
+            master_key=b"m" * 32,
+            cache_seconds=LIFETIME,
+            now=lambda: START + timedelta(seconds=self.seconds),
+            monotonic=lambda: self.seconds,
+        )
         self.authenticator = Authenticator(
             cast("AuthCluster", self),
+            users=users,
             cache_seconds=LIFETIME,
             now=lambda: START + timedelta(seconds=self.seconds),
             monotonic=lambda: self.seconds,

@@ -94,6 +94,7 @@ def test_the_model_of_1_4() -> None:
         "errors": "err",
         "duration": 0.25,
         "scheduledAt": "",
+        "replayOf": "",
     }
 
 
@@ -125,6 +126,29 @@ def test_a_failure_that_left_no_stderr_is_told_by_its_message() -> None:
 
     assert shown(lost, Format.V1_0)["stderr"] == "nobody knows"
     assert shown(lost, Format.V1_0, logs=False)["stderr"] == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "phase", "shown_as"),
+    [
+        (200, "completed", ["completed"] * 5),
+        (404, "completed", ["completed", "completed", "failed", "completed", "completed"]),
+        (500, "failed", ["failed"] * 5),
+    ],
+)
+def test_only_1_4_takes_4xx_for_a_failure(code: int, phase: str, shown_as: list[str]) -> None:
+    record = a_finished(outcome=an_outcome(status_code=code, phase=ExecutionPhase(phase)))
+
+    assert [shown(record, format_)["status"] for format_ in Format] == shown_as
+
+
+def test_what_waits_for_its_time_is_scheduled_where_the_format_has_a_word_for_it() -> None:
+    request = a_request(scheduled_at=AT, replay_of="e0")
+    record = ExecutionRecord(request=request, phase=ExecutionPhase.SCHEDULED, created_at=AT, updated_at=AT)
+
+    assert [shown(record, format_)["status"] for format_ in Format] == ["waiting"] * 2 + ["scheduled"] * 3
+    assert shown(record, Format.V1_7)["scheduledAt"] == "2023-02-03T04:05:06.789+00:00"
+    assert shown(record, Format.V1_7)["replayOf"] == "e0"
 
 
 def test_a_scheduled_execution_shows_its_time() -> None:

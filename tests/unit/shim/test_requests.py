@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from appfn.shim import requests
 from appfn.shim.errors import AppwriteError
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
+from support.executions import START
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ from appfn.shim.requests import Asked
     ],
 )
 def test_bodies_of_every_format_are_understood(body: dict[str, Any], format_: Format, asked: Asked) -> None:
-    assert requests.parse(body, format_) == asked
+    assert requests.parse(body, format_, now=START) == asked
 
 
 @pytest.mark.parametrize(
@@ -58,12 +60,25 @@ def test_bodies_of_every_format_are_understood(body: dict[str, Any], format_: Fo
         pytest.param({"headers": {"a": "\ud800"}}, "headers", id="header-surrogate"),
         pytest.param({"headers": {f"a{i}": "b" for i in range(65)}}, "headers", id="headers-many"),
         pytest.param({"headers": {"a": "b" * 17_000}}, "headers", id="headers-large"),
-        pytest.param({"scheduledAt": "2030-01-01T00:00:00Z"}, "scheduledAt", id="scheduled"),
+        *(
+            pytest.param({"async": True, "scheduledAt": text}, "scheduledAt", id=f"scheduled-{text[:40]}")
+            for text in (
+                "soon",
+                "2030-01-02",
+                "2030-01-02T03:04:00Z",
+                "2030-01-02T03:05:30Z",
+                "2030-01-02T03:05:00.5Z",
+                "2030-01-02T04:04:00+01:00",
+                "2031-02-01T00:00:00Z",
+                "9999-12-31T23:59:00-23:00",
+            )
+        ),
+        pytest.param({"async": True, "scheduledAt": 5}, "scheduledAt", id="scheduled-number"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(body: dict[str, Any], parameter: str) -> None:
     with pytest.raises(AppwriteError) as caught:
-        requests.parse(body, Format.V1_0)
+        requests.parse(body, Format.V1_0, now=START)
 
     assert caught.value.problem.type == "general_argument_invalid"
     assert f"`{parameter}`" in caught.value.message
@@ -90,5 +105,27 @@ def test_the_digest_tells_requests_apart_whatever_the_order_of_headers() -> None
         Asked(method="GET"),
         Asked(asynchronous=True),
         Asked(headers={"a": "1"}),
+        Asked(scheduled_at=START),
     ]
-    assert len({one.digest(), *(other.digest() for other in others)}) == 6
+    assert len({one.digest(), *(other.digest() for other in others)}) == 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2030-01-02T03:05:00.000+00:00", "2030-01-02T03:05:00Z", "2030-01-02 03:05", "2030-01-02T05:05:00+02:00"],
+)
+def test_a_time_to_run_at_is_a_whole_minute_to_come(text: str) -> None:
+    asked = requests.parse({"body": "x", "async": True, "scheduledAt": text}, Format.V1_7, now=START)
+
+    assert asked.scheduled_at == datetime(2030, 1, 2, 3, 5, tzinfo=UTC)
+
+
+def test_nobody_can_wait_for_a_delayed_execution() -> None:
+    with pytest.raises(AppwriteError, match="must run asynchronously") as caught:
+        requests.parse({"scheduledAt": "2030-01-02T03:05:00Z"}, Format.V1_7, now=START)
+
+    assert caught.value.problem.type == "general_bad_request"
+
+
+def test_no_time_to_run_at_is_now() -> None:
+    assert requests.parse({"scheduledAt": ""}, Format.V1_7, now=START).scheduled_at is None

@@ -69,7 +69,8 @@ class Store:
 def worker(store: Store) -> Worker:
     """Return a worker that knows no function, so that each execution ends as unavailable."""
     metrics = SimpleNamespace(finished=lambda *_: None)
-    executor = SimpleNamespace(store=store, metrics=metrics, endings=Endings())
+    listener = SimpleNamespace(execution_ended=lambda *_: None)
+    executor = SimpleNamespace(store=store, metrics=metrics, endings=Endings(), listener=listener)
     nothing = SimpleNamespace(project_of=lambda _: None, named=lambda *_: None, capacities=dict)
     clock = Clock()
     clock.advance(3600)

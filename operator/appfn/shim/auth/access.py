@@ -30,6 +30,8 @@ EXECUTION_GET = Access(scope=Scope.EXECUTIONS_READ, kind=EXECUTION, verb="get", 
 EXECUTION_LIST = Access(scope=Scope.EXECUTIONS_READ, kind=EXECUTION, verb="list", users=True)
 EXECUTION_DELETE = Access(scope=Scope.EXECUTIONS_WRITE, kind=EXECUTION, verb="delete")
 
+EVENTS_WRITE = Access(scope=Scope.EVENTS_WRITE, kind=EXECUTION, verb="create")
+
 FUNCTION_GET = Access(scope=Scope.FUNCTIONS_READ, kind=FUNCTION, verb="get")
 FUNCTION_LIST = Access(scope=Scope.FUNCTIONS_READ, kind=FUNCTION, verb="list")
 FUNCTION_CREATE = Access(scope=Scope.FUNCTIONS_WRITE, kind=FUNCTION, verb="create")

@@ -17,7 +17,7 @@ from typing import Any
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.shim.auth.identity import scopes_of
+from appfn.shim.auth.identity import SCOPES_OF_EVERY_KEY, scopes_of
 
 _KEY = re.compile(r"appfn_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
 _ID_BYTES = 8
@@ -101,7 +101,8 @@ def stored(id_: str, secret: Json) -> StoredKey | None:
         return None
     if not data["hash"] or (expires is not None and expires.tzinfo is None):
         return None
-    return StoredKey(id=id_, name=data["name"], hash=data["hash"], scopes=scopes_of(data["scopes"]), expires=expires)
+    scopes = scopes_of(data["scopes"]) | SCOPES_OF_EVERY_KEY
+    return StoredKey(id=id_, name=data["name"], hash=data["hash"], scopes=scopes, expires=expires)
 
 
 def _decoded(secret: Json, name: str) -> str:

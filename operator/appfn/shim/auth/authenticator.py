@@ -18,13 +18,15 @@ from appfn.kube.protocols import Reader, Reviews, TokenIdentity
 from appfn.shim.auth import api_key
 from appfn.shim.auth.access import Access
 from appfn.shim.auth.api_key import ApiKey, StoredKey
-from appfn.shim.auth.identity import Caller, Guest, KeyCaller, ServiceAccountCaller
+from appfn.shim.auth.identity import Caller, Guest, KeyCaller, ServiceAccountCaller, UserCaller
+from appfn.shim.auth.user_token import MAX_TOKEN
+from appfn.shim.auth.users import Users
 from appfn.shim.cache import Freshness, TtlCache
 from appfn.shim.catalog import Project
 from appfn.shim.errors import AppwriteError, Problem
 
 KEY_HEADER = "X-Appwrite-Key"
-MAX_TOKEN = 8192
+JWT_HEADER = "X-Appwrite-JWT"
 _BEARER = "bearer "
 _CACHE_SIZE = 65_536
 _LOOKUPS = 16
@@ -37,7 +39,7 @@ class AuthCluster(Reader, Reviews, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Verified:
+class Verified:
     """A key that was compared with its Secret and is the right one."""
 
     caller: KeyCaller
@@ -53,18 +55,20 @@ class Authenticator:
         self,
         cluster: AuthCluster,
         *,
+        users: Users,
         cache_seconds: float,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
         freshness = Freshness(fresh=cache_seconds, error=_OUTAGE_SECONDS)
         self._cluster = cluster
+        self._users = users
         self._cache_seconds = cache_seconds
         self._now = now
         self._monotonic = monotonic
         self._lookups = asyncio.Semaphore(_LOOKUPS)
         self._keys: TtlCache[Key, StoredKey | None] = TtlCache(freshness, size=_CACHE_SIZE, monotonic=monotonic)
-        self._verified: OrderedDict[tuple[str, bytes], _Verified] = OrderedDict()
+        self._verified: OrderedDict[tuple[str, bytes], Verified] = OrderedDict()
         """By namespace and SHA-256 of the whole key: whoever can name an entry has the key, so time tells nothing."""
         self._tokens: TtlCache[bytes, TokenIdentity | None] = TtlCache(
             Freshness(fresh=cache_seconds), size=_CACHE_SIZE, monotonic=monotonic
@@ -81,20 +85,33 @@ class Authenticator:
     async def caller(self, headers: Mapping[str, str], project: Project) -> Caller:
         """Return who the headers speak for within a project. A key that is unknown there makes a guest, as in Appwrite.
 
+        A key is looked at only where no token is given, so that a server may act for a user.
+
         Raises:
             AppwriteError: project_key_expired (told to the holder of the right secret alone), user_jwt_invalid.
             TransientError: the API server can't say.
         """
+        if token := headers.get(JWT_HEADER):
+            return await self._user(token, project)
+        if token := bearer(headers):
+            return await self._bearer(token, project)
         if text := headers.get(KEY_HEADER):
             return await self._key_caller(text, project)
-        if token := bearer(headers):
-            identity = await self.identity(token)
-            if identity is None:
-                raise AppwriteError(Problem.JWT_INVALID)
-            return ServiceAccountCaller(
-                subject=identity.username, label=f"User ({identity.username})", identity=identity
-            )
         return Guest()
+
+    async def _user(self, token: str, project: Project) -> Caller:
+        if (caller := await self._users.caller(token, project)) is None:
+            raise AppwriteError(Problem.JWT_INVALID)
+        return caller
+
+    async def _bearer(self, token: str, project: Project) -> Caller:
+        """Return the user of a token, or the workload that one of an issuer the project does not name belongs to."""
+        if (caller := await self._users.caller(token, project)) is not None:
+            return caller
+        identity = await self.identity(token)
+        if identity is None:
+            raise AppwriteError(Problem.JWT_INVALID)
+        return ServiceAccountCaller(subject=identity.username, label=f"User ({identity.username})", identity=identity)
 
     async def identity(self, token: str) -> TokenIdentity | None:
         """Return whose ServiceAccount token (audience `appfn`) this is; None where it is not valid."""
@@ -124,6 +141,8 @@ class Authenticator:
                 return access.scope in caller.scopes
             case ServiceAccountCaller():
                 return await self._reviewed(caller.identity, access, project.namespace)
+            case UserCaller():
+                return access.users
             case Guest():
                 return access.guests
             case _:
@@ -140,12 +159,20 @@ class Authenticator:
         self._remember(address, known)
         return self._unexpired(known)
 
-    def _unexpired(self, verified: "_Verified") -> Caller:
+    def verified(self, text: str, project: Project) -> Verified | None:
+        """Return the key, as `caller` found it a moment ago."""
+        return self._verified.get((project.namespace, hashlib.sha256(text.encode(errors="replace")).digest()))
+
+    def still(self, verified: Verified) -> bool:
+        """Tell whether a key need not be looked at again yet."""
+        return self._monotonic() <= verified.until and (verified.expires is None or verified.expires > self._now())
+
+    def _unexpired(self, verified: Verified) -> Caller:
         if verified.expires is not None and verified.expires <= self._now():
             raise AppwriteError(Problem.PROJECT_KEY_EXPIRED)
         return verified.caller
 
-    async def _verify(self, text: str, project: Project) -> "_Verified | None":
+    async def _verify(self, text: str, project: Project) -> Verified | None:
         key = api_key.parse(text)
         known = await self._stored(key, project) if key else None
         if key is None or known is None or not known.matches(key):
@@ -155,9 +182,9 @@ class Authenticator:
         read = self._keys.fresh(_address(key, project))
         # Not a moment longer than the Secret it was compared with is believed.
         until = read[1] + self._cache_seconds if read is not None and read[0] is known else float("-inf")
-        return _Verified(caller=caller, expires=known.expires, until=until)
+        return Verified(caller=caller, expires=known.expires, until=until)
 
-    def _remember(self, address: tuple[str, bytes], verified: "_Verified") -> None:
+    def _remember(self, address: tuple[str, bytes], verified: Verified) -> None:
         self._verified[address] = verified
         self._verified.move_to_end(address)
         while len(self._verified) > _CACHE_SIZE:

@@ -1,5 +1,7 @@
 """Who calls, pure."""
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -17,6 +19,16 @@ class Scope(StrEnum):
     FUNCTIONS_WRITE = "functions.write"
     EVENTS_WRITE = "events.write"
     """To bring events; Appwrite, whose events come from within, has none."""
+    HEALTH_READ = "health.read"
+    GRAPHQL = "graphql"
+
+
+SCOPES_OF_EVERY_KEY = frozenset({Scope.HEALTH_READ, Scope.GRAPHQL})
+"""What an API key may do without being given it, as in Appwrite."""
+MAX_TEAMS = 100
+"""Teams of a user at most, roles within them counted; what is beyond is not looked at."""
+_TEAM = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})(?:/([A-Za-z0-9][A-Za-z0-9._-]{0,63}))?", re.ASCII)
+_MEMBERSHIP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +53,25 @@ class Caller:
         """Return the Appwrite roles that `execute` is matched with."""
         return frozenset()
 
+    @property
+    def user_id(self) -> str:
+        """Return the id of the user who calls; empty where it is none."""
+        return ""
+
+    @property
+    def user_claims(self) -> str:
+        """Return what the user's token says of them, unsigned; empty where it is none."""
+        return ""
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """Return the permissions that an execution of the caller's gets: its user alone reads it, besides keys."""
+        return (f'read("user:{self.user_id}")',) if self.user_id else ()
+
+    def reads(self, permissions: Collection[str]) -> bool:
+        """Tell whether the caller may see an execution with these permissions: a user only what it has asked for."""
+        return self.privileged or not set(self.permissions).isdisjoint(permissions)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest(Caller):
@@ -53,6 +84,55 @@ class Guest(Caller):
     def roles(self) -> frozenset[str]:
         """Return a guest's."""
         return GUEST_ROLES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserClaims:
+    """What a token says of a user.
+
+    Attributes:
+        user_id: Appwrite's `$id`, within the project.
+        verified: whether the user's address was verified.
+        teams: what the user is a member of: a team's id, or `team/role`, which implies the team.
+        memberships: ids of memberships.
+    """
+
+    user_id: str
+    verified: bool = False
+    teams: tuple[str, ...] = ()
+    memberships: tuple[str, ...] = ()
+
+    def roles(self) -> frozenset[str]:
+        """Return all that Appwrite would match with `execute`."""
+        state = "verified" if self.verified else "unverified"
+        found = {"any", "users", f"users/{state}", f"user:{self.user_id}", f"user:{self.user_id}/{state}"}
+        for team in self.teams:
+            found |= {f"team:{team}", f"team:{team.partition('/')[0]}"}
+        return frozenset(found | {f"member:{membership}" for membership in self.memberships})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserCaller(Caller):
+    """A user of the project, by a token of ours or of an issuer that the project trusts."""
+
+    claims: UserClaims
+    granted: frozenset[str] = field(repr=False)
+    text: str = field(repr=False)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Return the user's."""
+        return self.granted
+
+    @property
+    def user_id(self) -> str:
+        """Return the user's id."""
+        return self.claims.user_id
+
+    @property
+    def user_claims(self) -> str:
+        """Return the claims as text."""
+        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +157,16 @@ class ServiceAccountCaller(Caller):
     def privileged(self) -> bool:
         """Return True: RBAC has said so."""
         return True
+
+
+def teams_of(texts: Collection[str]) -> tuple[str, ...]:
+    """Return those of some texts that are a team's id or `team/role`, without repeats; the others name no role."""
+    return tuple(dict.fromkeys(text for text in list(texts)[:MAX_TEAMS] if _TEAM.fullmatch(text)))
+
+
+def memberships_of(texts: Collection[str]) -> tuple[str, ...]:
+    """Return those of some texts that may be the id of a membership."""
+    return tuple(dict.fromkeys(text for text in list(texts)[:MAX_TEAMS] if _MEMBERSHIP.fullmatch(text)))
 
 
 def scopes_of(text: str) -> frozenset[str]:

@@ -12,11 +12,10 @@ from appfn.shim.internal import access
 from appfn.shim.services import ARTIFACT_CACHE, ARTIFACTS, CATALOG, CONFIG
 from appfn.store.artifacts import (
     ArtifactAddressError,
-    ArtifactNotFoundError,
-    ArtifactTooLargeError,
     BuildOutput,
     DigestMismatchError,
 )
+from appfn.store.objects import ArtifactNotFoundError, ArtifactTooLargeError
 
 routes = web.RouteTableDef()
 
@@ -64,17 +63,8 @@ async def get_artifact(request: web.Request) -> web.StreamResponse:
         raise AppwriteError(Problem.INTERNAL_NOT_FOUND, str(error)) from error
     except ArtifactAddressError as error:
         raise AppwriteError(Problem.ARGUMENT_INVALID, str(error)) from error
-    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)})
-    await response.prepare(request)
-    try:
-        async for piece in content:
-            await response.write(piece)
-        await response.write_eof()
-    except BaseException:
-        if request.transport is not None:
-            request.transport.abort()  # an error's body would be taken for the rest of the artifact
-        raise
-    return response
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    return await http.stream(request, content, headers=headers)
 
 
 @routes.get("/internal/v1/builds/{namespace}/{key}")

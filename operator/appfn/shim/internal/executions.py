@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
@@ -9,7 +10,7 @@ from aiohttp import web
 from appfn.api.base import Json
 from appfn.api.execution import Trigger
 from appfn.api.function import Function
-from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
+from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin, repeated
 from appfn.shim import handover, http, processes, requests
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
@@ -39,7 +40,9 @@ async def submit(request: web.Request) -> web.Response:
     function = _function(request, namespace, http.text(body, "function", required=True))
     if (answered := await handover.to_server(request, function)) is not None:
         return answered
-    asked = requests.parse({"async": True, **body}, Format.V1_4)
+    if original := http.text(body, "replayOf"):
+        return http.reply(observed(await _replay(request, function, uid=uid, original=original)), status=202)
+    asked = requests.parse({"async": True, **body}, Format.V1_4, now=request.app[SURROUNDINGS].now())
     record = await request.app[EXECUTOR].enqueue(
         ExecutionRequest(
             id=uid,
@@ -52,12 +55,30 @@ async def submit(request: web.Request) -> web.Response:
             headers=asked.headers,
             path=asked.path,
             method=asked.method,
-            idempotency_key=f"resource:{uid}",
+            idempotency_key=_key_of(uid),
             body_hash=asked.digest(),
             max_attempts=function.spec.retry.max_attempts,
         ),
     )
     return http.reply(observed(record), status=202)
+
+
+async def _replay(request: web.Request, function: Function, *, uid: str, original: str) -> ExecutionRecord:
+    """Accept an execution that repeats an earlier one of the function, once per uid."""
+    store, namespace = request.app[STORE], function.metadata.namespace
+    if (earlier := await store.get(namespace, uid)) is not None:
+        return earlier  # also where what it repeats is gone meanwhile
+    await processes.flush(request.app)
+    found = await store.get(namespace, original) if requests.is_id(original) else None
+    if found is None or found.request.function_uid != function.metadata.uid:
+        raise invalid_argument("replayOf", f"there is no execution {original[:64]!r} of the function (any more)")
+    attempts = function.spec.retry.max_attempts
+    again = repeated(found.request, id_=uid, origin=Origin.RESOURCE, max_attempts=attempts)
+    return await request.app[EXECUTOR].enqueue(replace(again, idempotency_key=_key_of(uid)))
+
+
+def _key_of(uid: str) -> str:
+    return f"resource:{uid}"
 
 
 @routes.get("/internal/v1/executions/{namespace}/{id}")
@@ -160,6 +181,8 @@ def observed(record: ExecutionRecord) -> Json:
         "method": request.method,
         "createdAt": timestamp(record.created_at),
     }
+    if request.replay_of:
+        shown["replayOf"] = request.replay_of
     if record.started_at:
         shown["startTime"] = timestamp(record.started_at)
     if record.finished_at:

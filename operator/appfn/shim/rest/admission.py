@@ -27,9 +27,13 @@ async def admit(request: web.Request, access: Access) -> tuple[Project, Caller]:
 
 async def identify(request: web.Request) -> tuple[Project, Caller]:
     """As `admit`, for any right."""
-    app = request.app
-    project = app[CATALOG].project(request.headers.get(PROJECT_HEADER) or request.query.get("project", ""))
-    return project, await app[AUTH].caller(request.headers, project)
+    project = project_of(request)
+    return project, await request.app[AUTH].caller(request.headers, project)
+
+
+def project_of(request: web.Request) -> Project:
+    """Return the project that a request names, whoever sent it; raises as `admit`."""
+    return request.app[CATALOG].project(request.headers.get(PROJECT_HEADER) or request.query.get("project", ""))
 
 
 def format_of(request: web.Request) -> Format:

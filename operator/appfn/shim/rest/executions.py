@@ -1,4 +1,4 @@
-"""The public routes of executions: create, get, list.
+"""The public route that makes an execution; those that read and delete them, or repeat one, are in `history`.
 
 Order of checks, as Appwrite's: project, caller, scope, parameters, function, runtime, deployment, build, `execute`.
 """
@@ -10,26 +10,23 @@ from aiohttp import web
 
 from appfn.api.base import Json
 from appfn.api.execution import Trigger
+from appfn.api.function import Function
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin
 from appfn.errors import QueueFullError
-from appfn.shim import execution_queries, handover, http, models, processes, queries, requests
-from appfn.shim.auth.access import EXECUTE, EXECUTION_GET, EXECUTION_LIST
-from appfn.shim.auth.identity import Caller
+from appfn.shim import handover, http, models, requests
+from appfn.shim.auth.access import EXECUTE
+from appfn.shim.auth.identity import Caller, Guest
 from appfn.shim.bodies import SMALL
 from appfn.shim.catalog import Callee, Project
-from appfn.shim.errors import AppwriteError, Problem
+from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
-from appfn.shim.rest import listing
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, Type, path
-from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, SIBLINGS, STORE
-from appfn.store.model import ExecutionQuery
+from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
 _ID_BITS = 80
 _RETRY_SECONDS = 1.0
-_LISTED_OUTPUT = 65_536
-"""Characters of response, stdout and stderr in a list; one execution by itself is whole."""
 
 operations = Operations()
 
@@ -37,24 +34,25 @@ operations = Operations()
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
     app = request.app
-    _refuse_crowd(app)
+    refuse_crowd(app)
     project, caller = await admit(request, EXECUTE)
+    app[RATE_LIMIT].count(request, project, caller)
     if (answered := await handover.elsewhere(request, project)) is not None:
         return answered
     format_ = format_of(request)
-    key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    key = idempotency_key(request, caller)
     if key is None:
         _refuse_unread(request, project, caller)
-    asked = requests.parse(await http.read_json(request), format_)
+    asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now())
     callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
-    _permit(caller, callee)
+    permit(caller, callee)
     if key is None and not asked.asynchronous:
-        _refuse_overload(app, callee)
-    record = await _execute(app, callee, _request(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
+        refuse_overload(app, callee)
+    record = await execute(app, callee, requested(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
     context = Context(
         app=app, request=request, project=project, caller=caller, format=format_, arguments=dict(request.match_info)
     )
-    return http.reply(_model(context, record), status=_accepted(asked, format_), headers=_timing(record))
+    return http.reply(model(context, record), status=accepted(asked, format_), headers=timing(record))
 
 
 @operations.add(
@@ -77,72 +75,26 @@ async def create(request: web.Request) -> web.Response:
 )
 async def run_create(context: Context) -> Answer:
     """Run a function."""
-    asked = requests.parse(context.arguments, context.format)
+    context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
+    asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now())
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
-    _permit(context.caller, callee)
+    permit(context.caller, callee)
     if not asked.asynchronous:
-        _refuse_overload(context.app, callee)
-    wanted = _request(callee, context.caller, asked, key=None)
-    record = await _execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
-    return Answer(content=_model(context, record), status=_accepted(asked, context.format))
+        refuse_overload(context.app, callee)
+    wanted = requested(callee, context.caller, asked, key=None)
+    record = await execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
+    return Answer(content=model(context, record), status=accepted(asked, context.format))
 
 
-@operations.add(
-    "functions.getExecution",
-    "GET /functions/{functionId}/executions/{executionId}",
-    access=EXECUTION_GET,
-    parameters=(path("functionId"), path("executionId")),
-    returns="execution",
-)
-async def get(context: Context) -> Answer:
-    """Return one execution."""
-    function = context.app[CATALOG].function(context.project, context.text("functionId"))
-    id_ = context.text("executionId")
-    record = await _found(context.app, context.project.namespace, id_) if requests.is_id(id_) else None
-    if record is None or record.request.function_uid != function.metadata.uid:
-        raise AppwriteError(Problem.EXECUTION_NOT_FOUND)
-    return Answer(content=_model(context, record), headers=_timing(record))
+def idempotency_key(request: web.Request, caller: Caller) -> str | None:
+    """Return the header's value; guests can't use one, as nothing would keep one guest from another's result."""
+    key = requests.idempotency_key(request.headers.get("Idempotency-Key"))
+    if key is not None and isinstance(caller, Guest):
+        raise invalid_argument("Idempotency-Key", "guests can't use it: give an API key or a user's token with it")
+    return key
 
 
-@operations.add(
-    "functions.listExecutions",
-    "GET /functions/{functionId}/executions",
-    access=EXECUTION_LIST,
-    parameters=(path("functionId"), *listing.PARAMETERS),
-    returns="executionList",
-)
-async def list_(context: Context) -> Answer:
-    """Return a page of a function's executions."""
-    query = queries.asked(context.arguments)
-    function = context.app[CATALOG].function(context.project, context.text("functionId"))
-    await processes.flush(context.app)
-    page = await context.app[STORE].list(
-        ExecutionQuery(
-            namespace=context.project.namespace,
-            function_uid=function.metadata.uid,
-            filters=execution_queries.filters(query),
-            limit=query.limit,
-            offset=query.offset,
-            after=query.cursor_after or None,
-            before=query.cursor_before or None,
-            descending=execution_queries.descending(query),
-            output_limit=_LISTED_OUTPUT,
-        ),
-    )
-    shown = [_model(context, record) for record in page.executions]
-    return Answer(content=models.execution_list(shown, total=page.total))
-
-
-async def _found(app: web.Application, namespace: str, id_: str) -> ExecutionRecord | None:
-    """Return an execution, also one that ended a moment ago in another process."""
-    record = await app[STORE].get(namespace, id_)
-    if record is None and app[SIBLINGS].part.count > 1:
-        await processes.flush(app)
-        record = await app[STORE].get(namespace, id_)
-    return record
-
-
-def _refuse_crowd(app: web.Application) -> None:
+def refuse_crowd(app: web.Application) -> None:
     """Raise QueueFullError where so many requests are under way that memory would not be bounded."""
     if app[DRAIN].working > app[SIBLINGS].part.share(app[CONFIG].max_requests):
         raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
@@ -155,11 +107,11 @@ def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> No
         return
     callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
     if callee is not None:
-        _permit(caller, callee)
-        _refuse_overload(request.app, callee)
+        permit(caller, callee)
+        refuse_overload(request.app, callee)
 
 
-def _refuse_overload(app: web.Application, callee: Callee) -> None:
+def refuse_overload(app: web.Application, callee: Callee) -> None:
     """Raise QueueFullError where the call would find its function's queue full."""
     uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
     seconds = app[INVOKER].overloaded(uid, deployment_uid)
@@ -167,7 +119,7 @@ def _refuse_overload(app: web.Application, callee: Callee) -> None:
         raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
 
 
-def _permit(caller: Caller, callee: Callee) -> None:
+def permit(caller: Caller, callee: Callee) -> None:
     """Raise user_unauthorized unless `execute` names a role of the caller; keys and workloads need none."""
     execute = callee.function.spec.execute
     if caller.privileged or caller.roles.intersection(execute):
@@ -179,13 +131,19 @@ def _permit(caller: Caller, callee: Callee) -> None:
     raise AppwriteError(Problem.USER_UNAUTHORIZED, message)
 
 
-async def _execute(
+async def execute(
     app: web.Application,
     callee: Callee,
     wanted: ExecutionRequest,
     *,
     asynchronous: bool,
 ) -> ExecutionRecord:
+    """Run a function, or only accept that it is to be run; return the execution as it stands then.
+
+    Raises:
+        IdempotencyError, QueueFullError, TransientError: nothing was accepted.
+        AppwriteError: function_synchronous_timeout.
+    """
     executor = app[EXECUTOR]
     if not asynchronous and wanted.idempotency_key is None:
         return await executor.run(callee, wanted)
@@ -195,35 +153,52 @@ async def _execute(
     return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
 
 
-def _request(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+def new_id() -> str:
+    """Return the id of a new execution; it gives nobody access, so that it may be guessed."""
+    return f"{random.getrandbits(_ID_BITS):020x}"
+
+
+def requested(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+    """Return the execution that a caller asks for."""
     function = callee.function
-    scoped = f"{caller.subject}:{function.metadata.uid}:{key}" if key else None  # nobody finds another caller's result
     return ExecutionRequest(
-        id=f"{random.getrandbits(_ID_BITS):020x}",  # gives nobody access, so that it may be guessed
+        id=new_id(),
         namespace=function.metadata.namespace,
         function=function.metadata.name,
         function_uid=function.metadata.uid,
         origin=Origin.API,
-        trigger=Trigger.HTTP,
+        trigger=Trigger.HTTP if asked.scheduled_at is None else Trigger.SCHEDULE,
         data=asked.data,
         headers=asked.headers,
         path=asked.path,
         method=asked.method,
-        idempotency_key=scoped,
+        user_id=caller.user_id,
+        jwt=caller.user_claims,
+        permissions=caller.permissions,
+        scheduled_at=asked.scheduled_at,
+        idempotency_key=scoped_key(caller, function, key),
         body_hash=asked.digest() if key else "",
         max_attempts=function.spec.retry.max_attempts if asked.asynchronous else 1,
     )
 
 
-def _accepted(asked: Asked, format_: Format) -> int:
+def scoped_key(caller: Caller, function: Function, key: str | None) -> str | None:
+    """Return an idempotency key as it is stored: nobody finds another caller's result."""
+    return f"{caller.subject}:{function.metadata.uid}:{key}" if key else None
+
+
+def accepted(asked: Asked, format_: Format) -> int:
+    """Return the HTTP status of an execution that was created."""
     return 202 if asked.asynchronous and format_ > Format.V0 else 201
 
 
-def _timing(record: ExecutionRecord) -> dict[str, str]:
+def timing(record: ExecutionRecord) -> dict[str, str]:
+    """Return the header that tells where the time went."""
     return {"Server-Timing": models.server_timing(record.outcome)} if record.outcome is not None else {}
 
 
-def _model(context: Context, record: ExecutionRecord) -> Json:
+def model(context: Context, record: ExecutionRecord) -> Json:
+    """Return an execution as the caller may see it."""
     namespace = record.request.namespace
     return models.execution(
         record,

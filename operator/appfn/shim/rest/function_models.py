@@ -87,7 +87,7 @@ def function(item: Function, *, active: Deployment | None, latest: Deployment | 
         "latestDeploymentId": latest.appwrite_id if latest else "",
         "latestDeploymentCreatedAt": _date(latest.metadata.creation_timestamp) if latest else "",
         "latestDeploymentStatus": (latest.status.phase or BuildPhase.PROCESSING).value if latest else "",
-        "scopes": kept.get("scopes", []),
+        "scopes": [str(scope) for scope in scopes] if isinstance(scopes := kept.get("scopes"), list) else [],
         "events": list(spec.events),
         "schedule": spec.schedule,
         "scheduleNext": _date(item.status.schedule_next),

@@ -11,7 +11,20 @@ from aiohttp.typedefs import Handler
 
 from appfn.api.base import Json
 from appfn.shim import http
-from appfn.shim.rest import executions, functions, openapi, runtimes, variables
+from appfn.shim.rest import (
+    deployment_actions,
+    deployments,
+    downloads,
+    events,
+    executions,
+    functions,
+    history,
+    openapi,
+    runtimes,
+    uploads,
+    usage,
+    variables,
+)
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Answer, Context, In, Operation, Operations
@@ -20,7 +33,14 @@ ALL: tuple[Operations, ...] = (
     functions.operations,
     runtimes.operations,
     variables.operations,
+    uploads.operations,
+    deployments.operations,
+    deployment_actions.operations,
+    downloads.operations,
     executions.operations,
+    history.operations,
+    usage.operations,
+    events.operations,
 )
 """Every operation there is, by resource."""
 BASE = "/v1"

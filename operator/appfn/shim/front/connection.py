@@ -1,0 +1,157 @@
+"""A client's connection, until aiohttp has to take it over."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+from appfn.shim.front.desk import Desk, Known
+from appfn.shim.front.heads import END, MAX_HEAD
+
+IDLE_SECONDS: Final = 75.0
+"""A connection that brings nothing for so long is closed."""
+PATIENCE_SECONDS: Final = 5.0
+"""How long the rest of a body may take before aiohttp, which has bounds of its own, is to wait for it."""
+_SWEEP_SECONDS: Final = 2.5
+
+
+class Connections:
+    """All that the front has, and what makes them: called for each new one."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk: Final = desk
+        self.open: Final[set[Connection]] = set()
+        self._make_handler: Callable[[], asyncio.Protocol] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, make_handler: Callable[[], asyncio.Protocol]) -> None:
+        """Be ready for connections; `make_handler` makes aiohttp's protocol for one."""
+        self._make_handler = make_handler
+        self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def __call__(self) -> "Connection":
+        """Return the protocol for a new connection."""
+        return Connection(self)
+
+    def handler(self) -> asyncio.Protocol:
+        """Return aiohttp's protocol for a connection."""
+        assert self._make_handler is not None, "started before anything is accepted"
+        return self._make_handler()
+
+    def close(self) -> None:
+        """Close all of them, answered or not."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in list(self.open):
+            connection.close()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        for connection in list(self.open):
+            connection.look(loop.time())
+        self._timer = loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+
+class Connection(asyncio.Protocol):
+    """One connection: one request at a time, in order."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._all = connections
+        self._loop = asyncio.get_running_loop()
+        self._buffer = b""
+        """What came and is not dealt with."""
+        self._busy = False
+        self._full = False
+        """The client takes no more for now."""
+        self._since = 0.0
+        """When it last had something to do, in the loop's seconds."""
+        self._transport: asyncio.Transport
+        self._peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from asyncio's
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._since = self._loop.time()
+        self._all.open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
+        """See `asyncio.Protocol`. A call that runs goes on, and is recorded."""
+        self._all.open.discard(self)
+        self._buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._busy:
+            self._transport.pause_reading()  # a client that does not wait for its answers has to, now
+        else:
+            self._next()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._full = False
+        if self._buffer and not self._busy:
+            self._next()
+
+    def look(self, now: float) -> None:
+        """Do what is due on a connection that does nothing."""
+        if self._busy:
+            return
+        if self._buffer and now - self._since > PATIENCE_SECONDS:
+            self._hand_over()
+        elif now - self._since > IDLE_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
+
+    def _next(self) -> None:
+        """Deal with what is in the buffer, if it is a whole request."""
+        if self._full or self._transport.is_closing():
+            return
+        data = self._buffer
+        end = data.find(END, 0, MAX_HEAD) + len(END)
+        known = self._all.desk.known(data[:end]) if end >= len(END) else None
+        if known is None:
+            self._hand_over()
+            return
+        whole = end + known.head.length
+        if len(data) < whole:
+            return
+        self._buffer = data[whole:]
+        self._busy = True
+        task = self._loop.create_task(self._serve(known, data[end:whole]))
+        self._all.desk.tasks.add(task)
+        task.add_done_callback(self._all.desk.tasks.discard)
+
+    async def _serve(self, known: Known, body: bytes) -> None:
+        desk = self._all.desk
+        try:
+            self._transport.write(await desk.answer(known, body, peer=self._peer))
+        except BaseException:
+            self._transport.abort()  # cancelled, late in a shutdown: there will be no answer
+            raise
+        self._busy = False
+        self._since = self._loop.time()
+        if desk.draining:
+            self._transport.close()
+        elif self._buffer:
+            self._transport.resume_reading()
+            self._next()
+
+    def _hand_over(self) -> None:
+        """Let aiohttp have the connection, with all that came and was not dealt with."""
+        self._all.open.discard(self)
+        transport, data, handler = self._transport, self._buffer, self._all.handler()
+        self._buffer = b""
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        transport.resume_reading()
+        if data:
+            handler.data_received(data)

@@ -1,0 +1,227 @@
+"""Answers executions for the connections of the front: what `rest/executions.py` does, with what is known kept at hand.
+
+What a head stands for (project, caller, function) is believed until anything in the cluster changes, or until the
+caller's key has to be looked at again.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from appfn.core.shares import servers
+from appfn.shim import access_log, http, models, requests
+from appfn.shim.auth.access import EXECUTE
+from appfn.shim.auth.authenticator import KEY_HEADER, Verified
+from appfn.shim.auth.identity import Caller
+from appfn.shim.catalog import Callee, Project
+from appfn.shim.errors import AppwriteError, error_of
+from appfn.shim.front.heads import Head, parse
+from appfn.shim.middleware import new_request_id
+from appfn.shim.rest import executions
+from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, METRICS, RATE_LIMIT, SIBLINGS, SURROUNDINGS
+
+_MAX_HEADS: Final = 4096
+"""Heads kept. Clients that give each request an id of its own fill it with what is never seen again: then it is
+emptied, which costs a few callers one parse each."""
+_ROUTE: Final = "/v1/functions/{functionId}/executions"
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(slots=True)
+class Known:
+    """A head, and what is believed of it."""
+
+    head: Head
+    admitted: "Admitted | None" = None
+
+
+class _Asking(NamedTuple):
+    """A request, as it is being answered."""
+
+    known: Known
+    body: bytes
+    peer: str
+    """Who connected."""
+    limits: dict[str, str]
+    """Headers of the rate limit, to be filled in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A caller with a key that was found to be allowed, and the function."""
+
+    generation: asyncio.Event
+    """The catalog's next change, which ends this."""
+    project: Project
+    verified: Verified
+    callee: Callee
+    deployment_id: str
+
+
+class Desk:
+    """See the module. One for all connections of a process."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._app = app
+        self._heads: dict[bytes, Known] = {}
+        self._date = ""
+        self._date_at = 0.0
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether connections are to be closed after their next answer."""
+        return self._app[DRAIN].draining
+
+    def known(self, head: bytes) -> Known | None:
+        """Return what is known of a head; None where aiohttp is to deal with the request."""
+        known = self._heads.get(head)
+        if known is None:
+            parsed = parse(head)
+            if parsed is None or parsed.length > self._app[CONFIG].max_payload_bytes:
+                return None
+            known = Known(parsed)
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            self._heads[head] = known
+        return known if self._is_ours(known.head) else None
+
+    def _is_ours(self, head: Head) -> bool:
+        """Tell whether this process runs the function's calls; what is wrong with a request can be said by any."""
+        app = self._app
+        part = app[SIBLINGS].part
+        if part.count == 1:
+            return True
+        try:
+            function = app[CATALOG].function(app[CATALOG].project(head.project_id), head.function_id)
+        except AppwriteError:
+            return True
+        uid = function.metadata.uid
+        return part.server(uid, servers=servers(function.spec.scaling)) == part.index
+
+    async def answer(self, known: Known, body: bytes, *, peer: str) -> bytes:
+        """Return the whole response to a request."""
+        app, task = self._app, asyncio.current_task()
+        assert task is not None
+        drain, started = app[DRAIN], time.perf_counter()
+        request_id = known.head.request_id or new_request_id()
+        status = 0
+        drain.enter(task)
+        try:
+            limits: dict[str, str] = {}
+            status, headers, content = await self._answer(_Asking(known, body, peer, limits), request_id)
+            return self._response(status, limits | headers, content, request_id=request_id)
+        finally:
+            drain.leave(task)
+            seconds = time.perf_counter() - started
+            app[METRICS].answered(method="POST", route=_ROUTE, status=status, seconds=seconds)
+            if level := access_log.level(status, seconds):
+                access_log.write(
+                    level,
+                    request_id=request_id,
+                    method="POST",
+                    route=_ROUTE,
+                    status=status,
+                    seconds=seconds,
+                    remote=peer,
+                    target={"functionId": known.head.function_id},
+                )
+
+    async def _answer(self, asking: "_Asking", request_id: str) -> tuple[int, dict[str, str], bytes]:
+        try:
+            return await self._executed(asking)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered
+            failure = error_of(error)
+            access_log.note_bug(error, failure, request_id)
+            return failure.problem.status, failure.headers, http.dumps(failure.body)
+
+    async def _executed(self, asking: "_Asking") -> tuple[int, dict[str, str], bytes]:
+        app, known, head = self._app, asking.known, asking.known.head
+        executions.refuse_crowd(app)
+        admitted = self._still(known)
+        caller: Caller
+        if admitted is not None:
+            project, caller = admitted.project, admitted.verified.caller
+        else:
+            project = app[CATALOG].project(head.project_id)
+            caller = await app[AUTH].caller(head.headers, project)
+            await app[AUTH].authorize(caller, EXECUTE, project)
+        self._limit(asking, project, caller)
+        asked = requests.parse(http.parse_json(asking.body), head.format, now=app[SURROUNDINGS].now())
+        if admitted is not None:
+            callee, deployment_id = admitted.callee, admitted.deployment_id
+        else:
+            callee = await app[CATALOG].settled_callee(project, head.function_id)
+            executions.permit(caller, callee)
+            deployment_id = callee.deployment.appwrite_id
+            known.admitted = self._admitted(head, project, caller, callee)
+        if not asked.asynchronous:
+            executions.refuse_overload(app, callee)
+        wanted = executions.requested(callee, caller, asked, key=None)
+        record = await executions.execute(app, callee, wanted, asynchronous=asked.asynchronous)
+        if record.deployment != callee.deployment.metadata.name:
+            deployment_id = app[CATALOG].deployment_id(project.namespace, record.deployment)
+        model = models.execution(
+            record, head.format, function_id=head.function_id, deployment_id=deployment_id, logs=caller.privileged
+        )
+        return executions.accepted(asked, head.format), executions.timing(record), http.dumps(model)
+
+    def _limit(self, asking: "_Asking", project: Project, caller: Caller) -> None:
+        limit = self._app[RATE_LIMIT]
+        if not limit.limited:
+            return
+        if caller.privileged:
+            asking.limits.update(limit.unlimited())
+            return
+        address = limit.address(asking.peer, asking.known.head.headers.get("X-Forwarded-For", ""))
+        taken = limit.take(project, caller, address=address)
+        asking.limits.update(limit.headers(taken))
+        limit.enforce(taken)
+
+    def _still(self, known: Known) -> Admitted | None:
+        admitted = known.admitted
+        if admitted is None:
+            return None
+        app = self._app
+        if admitted.generation is app[CATALOG].change and app[AUTH].still(admitted.verified):
+            return admitted
+        known.admitted = None
+        return None
+
+    def _admitted(self, head: Head, project: Project, caller: Caller, callee: Callee) -> Admitted | None:
+        """Return what may be believed from now on: of keys alone, whose verification has an end."""
+        verified = self._app[AUTH].verified(head.headers.get(KEY_HEADER, ""), project)
+        if verified is None or verified.caller is not caller:
+            return None
+        return Admitted(
+            generation=self._app[CATALOG].change,
+            project=project,
+            verified=verified,
+            callee=callee,
+            deployment_id=callee.deployment.appwrite_id,
+        )
+
+    def _response(self, status: int, headers: dict[str, str], content: bytes, *, request_id: str) -> bytes:
+        lines = [
+            f"HTTP/1.1 {status} {_REASONS[status]}",
+            f"Content-Type: {http.CONTENT_TYPE}",
+            f"Content-Length: {len(content)}",
+            f"Date: {self._now()}",
+            f"X-Request-Id: {request_id}",
+            "X-Content-Type-Options: nosniff",
+            *[f"{name}: {value}" for name, value in headers.items()],
+        ]
+        if self.draining:
+            lines.append("Connection: close")  # whoever keeps it is to come back to another replica
+        return "\r\n".join([*lines, "", ""]).encode() + content
+
+    def _now(self) -> str:
+        now = time.time()
+        if now - self._date_at >= 1:
+            self._date, self._date_at = formatdate(now, usegmt=True), now // 1
+        return self._date

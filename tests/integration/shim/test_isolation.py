@@ -1,0 +1,269 @@
+"""Nobody reaches another project's objects by any route: every operation there is, by every kind of caller."""
+
+import gzip
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from appfn import names
+from appfn.api.base import Json
+from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, EXECUTION, FUNCTION, NAMESPACE, SECRET, Key, Kind
+from appfn.kube.client import KubeCluster
+from appfn.shim.auth import user_token
+from appfn.shim.auth.identity import Scope, UserClaims
+from appfn.shim.catalog import Project
+from appfn.shim.rest.operation import In, Operation, Parameter, Type
+from appfn.shim.rest.routes import BASE, operations
+from appfn.shim.services import MASTER_KEY
+from support.cluster import SERVICE_ACCOUNT, token_of
+from support.fake_invoker import FakeInvoker
+from support.oidc_issuer import AUDIENCE, OidcIssuer
+from support.polling import eventually
+from support.project import DIGEST, ProjectKit
+from support.shim_client import Client
+from support.shim_server import ShimServer, running_shim, shim_config
+
+ROLE = Kind(group="rbac.authorization.k8s.io", version="v1", plural="roles", name="Role")
+ROLE_BINDING = Kind(group="rbac.authorization.k8s.io", version="v1", plural="rolebindings", name="RoleBinding")
+MARK = "marked-as-theirs"
+"""In everything of the other project, and in nothing of ours."""
+_PLACE = re.compile(r"\{([^}:]+)(?::[^}]*)?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that should lead nowhere."""
+
+    name: str
+    method: str
+    path: str
+    body: Json
+    files: bool
+    public: bool
+    """Guests may do it, so that the answer need not be a refusal."""
+    names_theirs: bool
+    """It names an object of the other project."""
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[OidcIssuer]:
+    async with OidcIssuer.running() as made:
+        yield made
+
+
+@pytest.fixture
+async def shim(
+    cluster: KubeCluster, tmp_path: Path, system: str, invoker: FakeInvoker, project: ProjectKit, issuer: OidcIssuer
+) -> AsyncIterator[ShimServer]:
+    config = shim_config(tmp_path, system, AUTH_CACHE_SECONDS="60", RATE_LIMIT="0", OIDC_TRUSTED=issuer.origin)
+    async with running_shim(cluster, config, invoker) as server:
+        yield server
+
+
+@pytest.fixture
+async def theirs(cluster: KubeCluster, runtime: str, shim: ShimServer) -> AsyncIterator[ProjectKit]:
+    """Another project, with a function that has everything a function may have."""
+    name = f"neighbour-{secrets.token_hex(4)}"
+    await cluster.create(NAMESPACE, {"metadata": {"name": name, "labels": {names.LABEL_PROJECT: name}}})
+    kit = ProjectKit(cluster, name, runtime)
+    variables = [{"name": "MARKED", "value": MARK}]
+    await kit.ready(MARK, displayName=MARK, variables=variables, events=["users.*"], execute=["users", "team:theirs"])
+    await shim.sees(name, MARK)
+    yield kit
+    await cluster.delete(NAMESPACE, Key("", name))
+
+
+@pytest.fixture
+async def credentials(
+    cluster: KubeCluster, shim: ShimServer, project: ProjectKit, issuer: OidcIssuer
+) -> dict[str, dict[str, str]]:
+    """Whatever may be had in our own project."""
+    trusted = [{"issuer": issuer.url, "audience": AUDIENCE, "teamsClaim": "groups"}]
+    await project.config_map(names.CONFIG_MAP_ISSUERS, {names.ISSUERS_FILE: yaml.safe_dump(trusted)})
+    own = Project(project.namespace, project.namespace)
+    ada = UserClaims(user_id="ada", verified=True, teams=("theirs",))
+    key = user_token.signing_key(shim.app[MASTER_KEY], own)
+    token = user_token.sign(ada, project=own, key=key, now=datetime.now(UTC))
+    workload = {"Authorization": f"Bearer {await almighty(cluster, project.namespace)}"}
+    client = Client(shim, project.namespace)
+
+    async def effective() -> bool:
+        return (await client.call("GET", "/v1/functions/hello/executions", **workload)).status == 200
+
+    await eventually(effective)
+    return {
+        "key": {"X_Appwrite_Key": await project.key(*Scope)},
+        "user": {"X_Appwrite_JWT": token},
+        "bearer user": {"Authorization": f"Bearer {token}"},
+        "oidc user": {"X_Appwrite_JWT": issuer.token(groups=["theirs"])},
+        "workload": workload,
+        "guest": {},
+    }
+
+
+async def almighty(cluster: KubeCluster, namespace: str) -> str:
+    """Return the token of a ServiceAccount that may do everything in its namespace."""
+    metadata: Json = {"name": "almighty", "namespace": namespace}
+    await cluster.create(SERVICE_ACCOUNT, {"metadata": metadata})
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    await cluster.create(ROLE, {"metadata": metadata, "rules": rules})
+    role = {"apiGroup": ROLE.group, "kind": "Role", "name": "almighty"}
+    subject = {"kind": "ServiceAccount", **metadata}
+    await cluster.create(ROLE_BINDING, {"metadata": metadata, "roleRef": role, "subjects": [subject]})
+    return await token_of(cluster, Key(namespace, "almighty"), audience=names.AUDIENCE)
+
+
+def calls(ids: dict[str, str], runtime: str) -> Iterator[Call]:
+    """Return every operation by every path, with the given ids wherever one is asked for."""
+    for operation in operations():
+        for method, path in ((operation.method, operation.path), *operation.aliases):
+            used = set(_PLACE.findall(path)) | {
+                parameter.name for parameter in operation.parameters if parameter.required
+            }
+            filled = _PLACE.sub(lambda match: ids.get(match[1], MARK), path)
+            yield Call(
+                name=f"{operation.name} by {method} {path}",
+                method=method,
+                path=BASE + filled,
+                body=_body(operation, ids, runtime),
+                files=any(parameter.type is Type.FILE for parameter in operation.parameters),
+                public=operation.access.guests,
+                names_theirs=any(ids.get(name, "").startswith(MARK) for name in used),
+            )
+
+
+def _body(operation: Operation, ids: dict[str, str], runtime: str) -> Json:
+    """Return arguments that pass every check but the one for who asks."""
+    return {
+        parameter.name: _argument(parameter, ids, runtime)
+        for parameter in operation.parameters
+        if parameter.where is In.BODY and (parameter.required or parameter.name in ids)
+    }
+
+
+def _argument(parameter: Parameter, ids: dict[str, str], runtime: str) -> Any:
+    given: dict[str, Any] = {**ids, "runtime": runtime, "name": "ours", "key": "OURS", "value": "ours"}
+    if parameter.name in given:
+        return given[parameter.name]
+    match parameter.type:
+        case Type.INTEGER:
+            return parameter.low or 0
+        case Type.BOOLEAN:
+            return False
+        case Type.STRINGS:
+            return []
+        case Type.OBJECT:
+            return {}
+        case Type.STRING | Type.FILE:
+            return parameter.choices[0] if parameter.choices else "ours"
+
+
+async def send(shim: ShimServer, call: Call, project: str, headers: dict[str, str]) -> tuple[int, str]:
+    """Return status and body of the answer."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()} | {"X-Appwrite-Project": project}
+    content: dict[str, Any] = {"json": call.body} if call.method not in {"GET", "HEAD"} else {}
+    if call.files:
+        form = aiohttp.FormData()
+        for name, value in call.body.items():
+            form.add_field(name, str(value))
+        form.add_field("code", gzip.compress(b"ours"), filename="code.tar.gz", content_type="application/gzip")
+        content = {"data": form}
+    async with shim.session.request(call.method, shim.base + call.path, headers=sent, **content) as response:
+        return response.status, (await response.read()).decode(errors="replace")
+
+
+async def contents(cluster: KubeCluster, namespace: str) -> dict[str, str]:
+    """Return the version of everything there is in a namespace."""
+    kinds = (FUNCTION, DEPLOYMENT, EXECUTION, SECRET, CONFIG_MAP)
+    return {
+        f"{kind.plural}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+        for kind in kinds
+        for item in await cluster.list(kind, namespace=namespace)
+    }
+
+
+async def test_no_operation_reaches_another_project(
+    cluster: KubeCluster,
+    shim: ShimServer,
+    project: ProjectKit,
+    theirs: ProjectKit,
+    credentials: dict[str, dict[str, str]],
+    invoker: FakeInvoker,
+) -> None:
+    owner = Client(shim, theirs.namespace, await theirs.key(*Scope))
+    execution = (await owner.execute(MARK, body={"data": MARK})).body["$id"]
+    ids = {"functionId": MARK, "deploymentId": f"{MARK}-v1", "executionId": execution, "variableId": MARK}
+    ours = ids | {"functionId": "hello"}
+    before, started = await contents(cluster, theirs.namespace), len(invoker.started)
+    wrong = []
+
+    for who, headers in credentials.items():
+        for call in calls(ids, project.runtime):  # by another project's credentials, in theirs
+            status, body = await send(shim, call, theirs.namespace, headers)
+            fits = status in {401, 403, 404} or (call.public and MARK not in body and status < 500)
+            if not fits or execution in body:
+                wrong.append((who, "theirs", call.name, status, body[:200]))
+        for given in (ids, ours):  # in our project, by their ids
+            for call in calls(given, project.runtime):
+                if given is ours and not (call.names_theirs or execution in call.path):
+                    continue
+                status, body = await send(shim, call, project.namespace, headers)
+                refused = 400 <= status < 500 or not (call.names_theirs or execution in call.path)
+                if not refused or status >= 500 or f'"{MARK}"' in body.replace(call.path, ""):
+                    wrong.append((who, "ours", call.name, status, body[:200]))
+
+    assert wrong == []
+    assert await contents(cluster, theirs.namespace) == before
+    assert (
+        len({invocation.execution_id for invocation in invoker.invocations if invocation.namespace == theirs.namespace})
+        == 1
+    )
+    assert (await owner.execution(execution, MARK)).body["response"]
+    assert (await owner.executions(function=MARK)).body["total"] == 1
+    assert len(invoker.started) >= started
+
+
+async def test_the_owner_reaches_by_the_same_requests_what_others_do_not(shim: ShimServer, theirs: ProjectKit) -> None:
+    owner = Client(shim, theirs.namespace, await theirs.key(*Scope))
+    execution = (await owner.execute(MARK, body={"data": MARK})).body["$id"]
+    ids = {"functionId": MARK, "deploymentId": f"{MARK}-v1", "executionId": execution, "variableId": "MARKED"}
+
+    reached = {
+        call.name: (await send(shim, call, theirs.namespace, {"X_Appwrite_Key": owner.key}))[0]
+        for call in calls(ids, theirs.runtime)
+        if call.method == "GET" and "download" not in call.path
+    }
+
+    assert {name: status for name, status in reached.items() if status != 200} == {}
+    assert reached
+
+
+async def test_no_internal_route_is_for_callers_of_the_public_api(
+    shim: ShimServer, theirs: ProjectKit, credentials: dict[str, dict[str, str]], cluster: KubeCluster
+) -> None:
+    places = {"namespace": theirs.namespace, "digest": DIGEST, "key": "b" * 64}
+    internal = [
+        (route.method, _PLACE.sub(lambda match: places.get(match[1], MARK), route.resource.canonical))
+        for route in shim.app.router.routes()
+        if route.resource is not None and not route.resource.canonical.startswith((f"{BASE}/", "/healthz", "/readyz"))
+    ]
+    before, wrong = await contents(cluster, theirs.namespace), []
+
+    for who, headers in credentials.items():
+        for method, path in internal:
+            sent = headers if "Authorization" in headers else {**headers, "Authorization": "Bearer e30.e30.e30"}
+            reply = await shim.call(method, path, {} if method != "GET" else None, **sent)
+            if reply.status not in {401, 403, 404}:
+                wrong.append((who, method, path, reply.status))
+
+    assert len(internal) > 10
+    assert wrong == []
+    assert await contents(cluster, theirs.namespace) == before
