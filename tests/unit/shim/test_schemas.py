@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from appfn.api.base import Json
-from appfn.shim import models, specifications
+from appfn.shim import models, models_deployments, specifications
 from appfn.shim.formats import Format
 from appfn.shim.function_variables import Known
 from appfn.shim.rest import function_models, schemas
@@ -65,6 +65,11 @@ def function(format_: Format) -> Json:
     return function_models.shown(function_models.function(item, active=active, latest=active), [_variable()], format_)
 
 
+def deployment(format_: Format) -> Json:
+    view = models_deployments.view(objects.ready_deployment(), function_id="fn", parts=(1, 1))
+    return models_deployments.model(view, format_)
+
+
 def variable(format_: Format) -> Json:
     return function_models.shown_variable(_variable(), format_)
 
@@ -78,6 +83,7 @@ MAKERS: dict[str, Callable[[Format], Json]] = {
     "execution": execution,
     "executionList": lambda format_: models.execution_list([execution(format_)], total=1),
     "function": function,
+    "deployment": deployment,
     "variable": variable,
     "runtime": lambda _format: function_models.runtime(objects.runtime()),
     "specification": lambda _format: specifications.DEFAULT.model(),
