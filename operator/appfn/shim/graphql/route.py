@@ -23,7 +23,7 @@ from appfn.shim.middleware import REQUEST_ID
 from appfn.shim.rest.admission import format_of, identify
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Context, Operation
-from appfn.shim.services import AUTH, CONFIG
+from appfn.shim.services import AUTH, CONFIG, RATE_LIMIT
 
 SCHEMA = web.AppKey("graphql_schema", GraphQLSchema)
 _AT_ONCE = 8
@@ -57,6 +57,7 @@ async def post(request: web.Request) -> web.Response:
 
 async def _session(request: web.Request) -> "_Session":
     project, caller = await identify(request)
+    request.app[RATE_LIMIT].count(request, project, caller, what="graphql")
     return _Session(request=request, project=project, caller=caller, format=max(format_of(request), Format.V1_0))
 
 
