@@ -78,7 +78,6 @@ class Desk:
         self._heads: dict[bytes, Known] = {}
         self._date = ""
         self._date_at = 0.0
-        self.tasks: set[asyncio.Task[None]] = set()
 
     @cached_property
     def _catalog(self) -> Catalog:
