@@ -230,7 +230,7 @@ async def test_an_operation_that_breaks_tells_nothing_of_how(
 
     assert error["message"] == "Server Error"
     assert error["extensions"] == {"code": 500, "type": "general_server_error"}
-    assert "operation failed" in caplog.text
+    assert "request failed" in caplog.text
 
 
 async def test_mutations_run_one_after_the_other(client: Client, invoker: FakeInvoker) -> None:
@@ -313,3 +313,52 @@ async def test_an_answer_has_a_greatest_size(client: Client, invoker: FakeInvoke
     found = await errors(client, f"mutation {{ {fields} }}")
 
     assert {error["extensions"]["type"] for error in found} == {"general_payload_too_large"}
+
+
+async def test_functions_are_made_changed_and_deleted(shim: ShimServer, project: ProjectKit) -> None:
+    client = Client(shim, project.namespace, await project.key("functions.read", "functions.write"), "1.8.0")
+    create = (
+        "mutation make($runtime: String!) { "
+        'functionsCreate(functionId: "made", name: "Made", runtime: $runtime, execute: ["any"], timeout: 5) '
+        "{ _id name execute timeout vars { key } } "
+        'functionsCreateVariable(functionId: "made", key: "A", value: "x", secret: false) { key value } }'
+    )
+
+    made = await data(client, create, runtime=project.runtime)
+    listed = await data(client, '{ functionsList(search: "made") { total functions { _id vars { key value } } } }')
+    gone = await data(client, 'mutation { functionsDelete(functionId: "made") { status } }')
+
+    assert made["functionsCreate"] == {"_id": "made", "name": "Made", "execute": ["any"], "timeout": 5, "vars": []}
+    assert made["functionsCreateVariable"] == {"key": "A", "value": "x"}
+    assert listed["functionsList"]["functions"] == [{"_id": "made", "vars": [{"key": "A", "value": "x"}]}]
+    assert gone == {"functionsDelete": {"status": "OK"}}
+
+
+async def test_what_was_used_is_told_in_either_format(client: Client, shim: ShimServer, project: ProjectKit) -> None:
+    reader = Client(shim, project.namespace, await project.key("functions.read"), "1.8.0")
+    await client.execute()
+    query = '{ functionsGetUsage(functionId: "hello", range: "24h") { executionsTotal executions { value } } }'
+
+    assert (await data(reader, query))["functionsGetUsage"]["executionsTotal"] == 1
+    assert (await data(replace(reader, response_format="1.0.0"), query))["functionsGetUsage"]["executionsTotal"] is None
+
+
+async def test_a_guest_is_limited_and_a_key_is_not(client: Client, shim: ShimServer, project: ProjectKit) -> None:
+    guest = Client(shim, project.namespace)
+
+    replies = [await ask(guest, {"query": "{ __typename }"}) for _ in range(61)]
+
+    assert {reply.status for reply in replies[:60]} == {200}
+    assert replies[60].error == (429, "general_rate_limit_exceeded")
+    assert (await ask(client, {"query": "{ __typename }"})).status == 200
+
+
+async def test_executions_of_one_query_count_each(shim: ShimServer, project: ProjectKit) -> None:
+    await project.ready("open", execute=["any"])
+    await shim.sees(project.namespace, "open")
+    fields = " ".join(f'm{n}: functionsCreateExecution(functionId: "open") {{ status }}' for n in range(61))
+
+    (error,) = await errors(Client(shim, project.namespace), f"mutation {{ {fields} }}")
+
+    assert error["path"] == ["m60"]
+    assert error["extensions"] == {"code": 429, "type": "general_rate_limit_exceeded"}
