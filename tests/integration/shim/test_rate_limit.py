@@ -80,3 +80,10 @@ async def test_graphql_has_the_same_limit_of_its_own(guest: Client) -> None:
     assert replies[0].headers["X-RateLimit-Remaining"] == "2"
     assert next(reply for reply in replies if reply.status != 200).error == (429, "general_rate_limit_exceeded")
     assert (await guest.execute("public", **at)).status == 201
+
+
+async def test_a_replay_counts_as_an_execution(guest: Client) -> None:
+    replies = [await guest.call("POST", "/v1/functions/public/executions/nope/replay") for _ in range(8)]
+
+    assert replies[0].error == (404, "execution_not_found")
+    assert (429, "general_rate_limit_exceeded") in [reply.error for reply in replies]

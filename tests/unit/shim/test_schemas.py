@@ -67,11 +67,6 @@ def function(format_: Format) -> Json:
     return function_models.shown(function_models.function(item, active=active, latest=active), [_variable()], format_)
 
 
-def deployment(format_: Format) -> Json:
-    view = models_deployments.view(objects.ready_deployment(), function_id="fn", parts=(1, 1))
-    return models_deployments.model(view, format_)
-
-
 def variable(format_: Format) -> Json:
     return function_models.shown_variable(_variable(), format_)
 
