@@ -248,7 +248,8 @@ class Catalog:
         """As `function` and `callee`, but give the caches a moment to agree.
 
         A Function's status may name a Deployment whose own last state is still on its way to us, since each kind has
-        its own watch: without this wait, calls would fail for some milliseconds at each activation.
+        its own watch: without this wait, calls would fail for some milliseconds at each activation. And a client that
+        saw the first build end calls at once, before the operator has activated it.
         """
         if (known := self.known_callee(project, function_id)) is not None:
             return known
@@ -259,7 +260,7 @@ class Catalog:
             try:
                 found = self.callee(project, function)
             except AppwriteError as error:
-                if not _may_be_lag(error, function):
+                if not _may_be_lag(error, function, self.deployments(function)):
                     raise
                 try:
                     async with asyncio.timeout_at(deadline):
@@ -392,6 +393,10 @@ def _nobody_asks(_uid: str) -> None:
     """Take no notice of deleted objects that own nothing here."""
 
 
-def _may_be_lag(error: AppwriteError, function: Function) -> bool:
+def _may_be_lag(error: AppwriteError, function: Function, deployments: Collection[Deployment]) -> bool:
     lagging = {Problem.DEPLOYMENT_NOT_FOUND, Problem.BUILD_NOT_FOUND, Problem.BUILD_NOT_READY}
-    return bool(function.status.active_deployment) and error.problem in lagging
+    if error.problem not in lagging:
+        return False
+    return bool(function.status.active_deployment) or any(
+        deployment.spec.activate and deployment.status.phase is BuildPhase.READY for deployment in deployments
+    )
