@@ -127,14 +127,6 @@ class ShimConfig:
     """Largest artifact accepted."""
     max_source_bytes: int = _env("MAX_SOURCE_BYTES", 30_000_000, low=1)
     """Largest uploaded source tarball (Appwrite's _APP_FUNCTIONS_SIZE_LIMIT)."""
-    graphql_batch_size: int = _env("GRAPHQL_MAX_BATCH_SIZE", 10, low=1)
-    """GraphQL queries of one request."""
-    graphql_depth: int = _env("GRAPHQL_MAX_DEPTH", 3, low=1)
-    """Levels of objects below an operation of a GraphQL query."""
-    graphql_complexity: int = _env("GRAPHQL_MAX_COMPLEXITY", 250, low=1)
-    """Fields of a GraphQL query, those of a list as often as it may have items."""
-    graphql_introspection: int = _env("GRAPHQL_INTROSPECTION", 0, low=0, high=1)
-    """1: clients may ask for GraphQL's schema, as tools for development do; 0: they may not."""
     rate_limit: int = _env("RATE_LIMIT", 60, low=0)
     """Executions that a guest or user at one address may ask for in a minute, and GraphQL likewise; 0: any number."""
     trusted_proxies: str = _env("TRUSTED_PROXIES", "")
@@ -149,10 +141,21 @@ class ShimConfig:
     """An upload to which nothing was added for so long is forgotten."""
     max_spool_bytes: int = _env("MAX_SPOOL_BYTES", 1_073_741_824, low=1)
     """Forms with files under way, together, on the disk below `cache_dir`; beyond, 429."""
+    graphql_batch_size: int = _env("GRAPHQL_MAX_BATCH_SIZE", 10, low=1)
+    """GraphQL queries of one request."""
+    graphql_depth: int = _env("GRAPHQL_MAX_DEPTH", 3, low=1)
+    """Levels of objects below an operation of a GraphQL query."""
+    graphql_complexity: int = _env("GRAPHQL_MAX_COMPLEXITY", 250, low=1)
+    """Fields of a GraphQL query, those of a list as often as it may have items."""
+    graphql_introspection: int = _env("GRAPHQL_INTROSPECTION", 0, low=0, high=1)
+    """1: clients may ask for GraphQL's schema, as tools for development do; 0: they may not."""
     auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)
-    """How long the value of a Secret or ConfigMap a variable refers to is used without reading it again."""
+    """How long the value of a Secret or ConfigMap a variable refers to is used without reading it again.
+
+    Values that come by Appwrite's API hold for the next call whatever this is.
+    """
 
     @property
     def is_child(self) -> bool:

@@ -29,13 +29,13 @@ def choose(function: Function, deployments: Iterable[Deployment]) -> Activation:
 
     While a pinned one is missing or not ready, calls go on to the one they went to, if that still is ready.
     """
-    known = {item.metadata.name: item for item in deployments if not _leaving(item, function)}
+    known = {item.metadata.name: item for item in deployments if not leaving(item, function)}
     if function.spec.deployment is not None:
         return _pinned(function, known)
     return _newest(function, list(known.values()))
 
 
-def _leaving(deployment: Deployment, function: Function) -> bool:
+def leaving(deployment: Deployment, function: Function) -> bool:
     """Tell whether it is being deleted, itself or with an earlier Function of this name."""
     owners = [owner.uid for owner in deployment.metadata.owner_references if owner.kind == kinds.FUNCTION.name]
     return deployment.metadata.deletion_timestamp is not None or (bool(owners) and function.metadata.uid not in owners)

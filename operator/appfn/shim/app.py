@@ -16,6 +16,7 @@ from appfn.shim.internal import pods as internal_pods
 from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import errors, observe
 from appfn.shim.rate_limit import RateLimit
+from appfn.shim.rest import absent
 from appfn.shim.rest import routes as rest
 from appfn.shim.services import BODIES, CONFIG, DRAIN, METRICS, RATE_LIMIT, SPOOL_ROOM, SURROUNDINGS, Surroundings
 
@@ -44,5 +45,6 @@ def create_app(surroundings: Surroundings) -> web.Application:
         app.add_routes(module.routes)
     app.add_routes(rest.routes())
     graphql.add_to(app, rest.operations())
+    app.add_routes(absent.routes)  # last: they take whatever others leave of Appwrite's paths
     add_front(app)
     return app

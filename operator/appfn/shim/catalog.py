@@ -20,6 +20,7 @@ from appfn.api.function import Function
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core import variables
+from appfn.core.activation import leaving
 from appfn.core.quantity import memory_mb
 from appfn.core.shares import ALONE, Part, capacity, share_of
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
@@ -189,7 +190,7 @@ class Catalog:
     def deployments(self, function: Function) -> list[Deployment]:
         """Return the deployments of a function, oldest first."""
         found = [self._deployments[key] for key in self._versions.get(function.metadata.key, ())]
-        return sorted((item for item in found if not item.metadata.deletion_timestamp), key=_age)
+        return sorted((item for item in found if not leaving(item, function)), key=_age)
 
     def all_deployments(self) -> Collection[Deployment]:
         """Return the deployments of all functions."""

@@ -51,9 +51,10 @@ async def read(app: web.Application, function: Function, id_: str) -> Deployment
         raise AppwriteError(Problem.DEPLOYMENT_NOT_FOUND)
     key = Key(function.metadata.namespace, names.api_deployment(function.metadata.name, id_))
     body = await app[SURROUNDINGS].cluster.get(DEPLOYMENT, key)
-    if body is None or body["spec"].get("id") != id_ or body["metadata"].get("deletionTimestamp"):
+    found = Deployment.parse(body) if body is not None else None
+    if found is None or found.spec.id != id_ or activation.leaving(found, function):
         raise AppwriteError(Problem.DEPLOYMENT_NOT_FOUND)
-    return Deployment.parse(body)
+    return found
 
 
 async def create(

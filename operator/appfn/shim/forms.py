@@ -20,6 +20,8 @@ _FIELDS = 16
 _FIELD_BYTES = 65_536
 _CHUNK = 262_144
 _NO_MULTIPART = "The request must be multipart/form-data, with the file in the part `code`."
+_BAD = (ValueError, RuntimeError, BadHttpMessage, ConnectionError, ClientError, Warning)
+"""What aiohttp raises for a malformed or lost form; it only warns of headers it can't read, unless told otherwise."""
 _BROKEN = "The multipart form is malformed or broke off."
 
 
@@ -63,7 +65,7 @@ async def received(request: web.Request, objects: Objects, *, name: str, limit: 
         except TimeoutError as error:
             message = f"The form stalled for {IDLE_SECONDS:g} seconds, or took more than {TOTAL_SECONDS:g}."
             raise AppwriteError(Problem.ARGUMENT_INVALID, message) from error
-        except (ValueError, RuntimeError, BadHttpMessage, ConnectionError, ClientError) as error:
+        except _BAD as error:
             raise AppwriteError(Problem.ARGUMENT_INVALID, _BROKEN) from error
         yield form
 

@@ -14,7 +14,7 @@ from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, NAMESPACE, Key
 from appfn.config import Config
 from appfn.kube.client import KubeCluster
-from appfn.shim.services import ARTIFACTS, SURROUNDINGS, UPLOADS
+from appfn.shim.services import ARTIFACTS, CATALOG, SURROUNDINGS, UPLOADS
 from support.fake_invoker import FakeInvoker
 from support.polling import eventually
 from support.project import ProjectKit
@@ -207,6 +207,17 @@ async def broken_off(upload: Uploader, shim: ShimServer, chunk: Chunk, id_: str)
         (form(SMALL, {f"field{number}": "x" for number in range(20)}), (400, "general_argument_invalid")),
         (form(SMALL, {"activate": "true"})[:-20], (400, "general_argument_invalid")),
         (b"no form at all", (400, "general_argument_invalid")),
+        (
+            b"--xxBOUNDARYxx\r\nContent-Disposition: =;;\r\n\r\nx\r\n--xxBOUNDARYxx--\r\n",
+            (400, "general_argument_invalid"),
+        ),
+        (b"--xxBOUNDARYxx\r\nX: " + b"y" * 70_000, (400, "general_argument_invalid")),
+        (b"--xxBOUNDARYxx\r\n" + b"X: y\r\n" * 500, (400, "general_argument_invalid")),
+        (b"--xxBOUNDARYxx\r\nContent-Type: multipart/mixed; boundary=z\r\n\r\n", (400, "general_argument_invalid")),
+        (
+            form(SMALL, {"activate": "true"}).replace(b'name="activate"', b'name="code"; filename="b.gz"'),
+            (400, "general_argument_invalid"),
+        ),
     ],
 )
 async def test_a_form_that_is_no_upload_is_refused(
@@ -339,6 +350,41 @@ async def test_uploads_that_nobody_finishes_are_bounded_and_expire(
         assert await uploads.expire(now - timedelta(hours=1)) == 0
         assert await uploads.expire(now + timedelta(hours=1)) == 2
         assert (await upload.part(chunks(LARGE)[1], ids[1])).error == (404, "deployment_not_found")
+
+
+async def test_housekeeping_forgets_uploads_that_nobody_goes_on_with(
+    cluster: KubeCluster, tmp_path: Path, system: str, config: Config, project: ProjectKit
+) -> None:
+    key = await project.key("functions.read", "functions.write")
+    async with running_shim(cluster, config, FakeInvoker()) as shim:
+        await shim.sees(project.namespace, "hello")
+        id_ = (await Uploader(Client(shim, project.namespace, key)).part(chunks(LARGE)[0])).body["$id"]
+        assert await shim.app[UPLOADS].find(project.namespace, id_) is not None
+    async with running_shim(cluster, shim_config(tmp_path, system, UPLOAD_HOURS="0"), FakeInvoker()) as later:
+
+        async def forgotten() -> bool:
+            return await later.app[UPLOADS].find(project.namespace, id_) is None
+
+        await eventually(forgotten)
+
+
+async def test_an_upload_to_a_function_that_is_gone_does_not_reach_its_namesake(
+    upload: Uploader, shim: ShimServer, project: ProjectKit
+) -> None:
+    first, second, *_ = chunks(LARGE)
+    whole = (await upload.whole(SMALL)).body["$id"]
+    id_ = (await upload.part(first)).body["$id"]
+    await project.delete_function("hello")
+    uid = await project.ready("hello")
+
+    async def seen() -> bool:
+        return any(callee.function.metadata.uid == uid for callee in shim.app[CATALOG].callees())
+
+    await eventually(seen)
+
+    assert (await upload.part(second, id_)).error == (404, "deployment_not_found")
+    path = f"/v1/functions/hello/deployments/{whole}"
+    assert (await upload.client.call("GET", path)).error == (404, "deployment_not_found")
 
 
 async def test_bytes_of_unfinished_uploads_are_bounded(

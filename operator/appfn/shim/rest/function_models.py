@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import assert_never
 
 from appfn.api.base import Json
-from appfn.api.deployment import BuildPhase, Deployment
+from appfn.api.deployment import Deployment
 from appfn.api.function import Function
 from appfn.api.runtime import Architecture, Runtime
-from appfn.shim import specifications
+from appfn.shim import models_deployments, specifications
 from appfn.shim.formats import Format
 from appfn.shim.function_variables import Known
 from appfn.shim.models import timestamp
@@ -86,7 +86,7 @@ def function(item: Function, *, active: Deployment | None, latest: Deployment | 
         "deploymentCreatedAt": _date(active.metadata.creation_timestamp) if active else "",
         "latestDeploymentId": latest.appwrite_id if latest else "",
         "latestDeploymentCreatedAt": _date(latest.metadata.creation_timestamp) if latest else "",
-        "latestDeploymentStatus": (latest.status.phase or BuildPhase.PROCESSING).value if latest else "",
+        "latestDeploymentStatus": models_deployments.status(latest) if latest else "",
         "scopes": [str(scope) for scope in scopes] if isinstance(scopes := kept.get("scopes"), list) else [],
         "events": list(spec.events),
         "schedule": spec.schedule,

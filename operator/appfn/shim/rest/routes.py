@@ -92,9 +92,12 @@ def _handler(operation: Operation) -> Handler:
 
 
 def answered(answer: Answer) -> web.Response:
-    """Return an answer over HTTP. One without content has a Content-Type all the same: Python's SDK reads it."""
+    """Return an answer over HTTP.
+
+    One without content has a Content-Type all the same, as Python's SDK reads it; not JSON's, as Node's would parse it.
+    """
     if answer.content is None:
-        return web.Response(status=answer.status, headers={"Content-Type": http.CONTENT_TYPE, **answer.headers})
+        return web.Response(status=answer.status, headers={"Content-Type": "text/plain", **answer.headers})
     return http.reply(answer.content, status=answer.status, headers=answer.headers)
 
 
