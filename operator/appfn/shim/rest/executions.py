@@ -76,6 +76,8 @@ async def create(request: web.Request) -> web.Response:
 async def run_create(context: Context) -> Answer:
     """Run a function."""
     context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
+    if (made := await handover.executed_elsewhere(context, context.arguments)) is not None:
+        return made
     asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(context.caller, callee)
