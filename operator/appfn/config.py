@@ -152,7 +152,10 @@ class ShimConfig:
     auth_cache_seconds: float = _env("AUTH_CACHE_SECONDS", 30.0, low=0)
     """How long a verified key or token is believed without asking again; the bound on revocation."""
     variable_cache_seconds: float = _env("VARIABLE_CACHE_SECONDS", 10.0, low=0)
-    """How long the value of a Secret or ConfigMap a variable refers to is used without reading it again."""
+    """How long the value of a Secret or ConfigMap a variable refers to is used without reading it again.
+
+    Values that come by Appwrite's API hold for the next call whatever this is.
+    """
 
     @property
     def is_child(self) -> bool:

@@ -37,7 +37,7 @@ def pasted(admin: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def programs(folder: Path) -> str:
@@ -71,6 +71,7 @@ def environment(admin: Kubectl, folder: Path) -> dict[str, str]:
         "Good morning, Lin! greeting Lin",
         "Good morning, Mary! greeting Mary",
         "function.appfn.dev/greet-again",
+        "general_field_managed",
     ],
 )
 def test_the_page_on_coming_from_appwrite_works_as_pasted(pasted: str, said: str) -> None:

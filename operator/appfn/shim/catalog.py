@@ -5,7 +5,6 @@ call that started keeps the function it started with.
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,13 +26,13 @@ from appfn.kube.protocols import Cache, Watcher, WatchEventType
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.origins import Origins
+from appfn.shim.project_owners import ProjectOwners
 from appfn.shim.typed_cache import TypedCache
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
 _LAG_SECONDS = 2.0
 """How long the caches of two kinds may disagree before a caller is told so."""
 _FIRST = datetime.min.replace(tzinfo=UTC)
-_logger = logging.getLogger(__name__)
 _I = TypeVar("_I")
 ResourceListener = Callable[[Function | Deployment | None, Function | Deployment | None], None]
 
@@ -90,10 +89,7 @@ class Catalog:
         self.subscriptions = Subscriptions()
         self._system = system_namespace
         self._part = part
-        self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
-        self._project_of: dict[str, Project] = {}
-        self._owners: dict[str, Project] = {}
-        """The namespace that has a project's id."""
+        self._projects: ProjectOwners[Project] = ProjectOwners()
         self._found: dict[tuple[str, str], Callee] = {}
         """What calls found since the last change, by namespace and Appwrite id."""
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
@@ -149,15 +145,14 @@ class Catalog:
         """
         if not project_id:
             raise AppwriteError(Problem.PROJECT_UNKNOWN)
-        project = self._owners.get(project_id)
+        project = self._projects.owner(project_id)
         if project is None:
             raise AppwriteError(Problem.PROJECT_NOT_FOUND)
         return project
 
     def project_of(self, namespace: str) -> Project | None:
         """Return the project that a namespace is; None for one that isn't, or that came second with its id."""
-        project = self._project_of.get(namespace)
-        return project if project and self.project(project.id) == project else None
+        return self._projects.of(namespace)
 
     def named(self, namespace: str, name: str) -> Function | None:
         """Return a function of a project by its resource name."""
@@ -253,7 +248,8 @@ class Catalog:
         """As `function` and `callee`, but give the caches a moment to agree.
 
         A Function's status may name a Deployment whose own last state is still on its way to us, since each kind has
-        its own watch: without this wait, calls would fail for some milliseconds at each activation.
+        its own watch: without this wait, calls would fail for some milliseconds at each activation. And a client that
+        saw the first build end calls at once, before the operator has activated it.
         """
         if (known := self.known_callee(project, function_id)) is not None:
             return known
@@ -264,7 +260,7 @@ class Catalog:
             try:
                 found = self.callee(project, function)
             except AppwriteError as error:
-                if not _may_be_lag(error, function):
+                if not _may_be_lag(error, function, self.deployments(function)):
                     raise
                 try:
                     async with asyncio.timeout_at(deadline):
@@ -360,28 +356,14 @@ class Catalog:
     def _on_namespace(self, type_: WatchEventType, body: Json) -> None:
         metadata = body["metadata"]
         name = metadata["name"]
-        if (old := self._project_of.pop(name, None)) is not None:
-            del self._projects[old.id][name]
-            self._settle_owner(old.id)
+        self._projects.remove(name)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
             origins = Origins.parse((metadata.get("annotations") or {}).get(names.ANNOTATION_ORIGINS, ""))
-            self._project_of[name] = Project(project_id, name, origins)
-            self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
-            self._settle_owner(project_id)
-            if len(self._projects[project_id]) > 1:
-                _logger.warning("project id taken twice: the oldest namespace has it", extra={"project": project_id})
+            made = datetime.fromisoformat(metadata["creationTimestamp"])
+            self._projects.put(name, project_id, Project(project_id, name, origins), made=made)
         self._stale.update(self._functions)  # rare; and the project that has an id may be another one now
         self._on_change()
-
-    def _settle_owner(self, project_id: str) -> None:
-        """Give a project to the oldest namespace with its id: a latecomer can't take it over."""
-        namespaces = self._projects[project_id]
-        if namespaces:
-            oldest = min(namespaces, key=lambda name: (namespaces[name], name))
-            self._owners[project_id] = self._project_of[oldest]
-        else:
-            self._owners.pop(project_id, None)
 
 
 def _artifacts(deployment: Deployment) -> Mapping[Architecture, str]:
@@ -411,6 +393,10 @@ def _nobody_asks(_uid: str) -> None:
     """Take no notice of deleted objects that own nothing here."""
 
 
-def _may_be_lag(error: AppwriteError, function: Function) -> bool:
+def _may_be_lag(error: AppwriteError, function: Function, deployments: Collection[Deployment]) -> bool:
     lagging = {Problem.DEPLOYMENT_NOT_FOUND, Problem.BUILD_NOT_FOUND, Problem.BUILD_NOT_READY}
-    return bool(function.status.active_deployment) and error.problem in lagging
+    if error.problem not in lagging:
+        return False
+    return bool(function.status.active_deployment) or any(
+        deployment.spec.activate and deployment.status.phase is BuildPhase.READY for deployment in deployments
+    )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,7 +48,7 @@ class Asked:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def parse(body: Json, format_: Format, *, now: datetime) -> Asked:
+def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
     """Return what a body asks for. `data` and `body` are both understood in every format; `body` wins.
 
     Raises:
@@ -60,7 +60,8 @@ def parse(body: Json, format_: Format, *, now: datetime) -> Asked:
     if format_ < Format.V1_4 and len(data) > MAX_DATA:
         raise invalid_argument(name, f"Value must be a valid string and at most {MAX_DATA} chars long")
     asynchronous = _boolean("async", body.get("async"), default=format_ is Format.V0)
-    scheduled_at = _future(body.get("scheduledAt"), now)
+    later = body.get("scheduledAt")
+    scheduled_at = None if later is None else _future(later, now)
     if scheduled_at is not None and not asynchronous:
         raise AppwriteError(
             Problem.BAD_REQUEST,
@@ -128,6 +129,8 @@ def _text(name: str, value: Any) -> str:
 
 
 def _path(value: Any) -> str:
+    if value is None:
+        return "/"
     path = _text("path", value) or "/"
     if len(path) > MAX_PATH or not path.startswith("/") or not path.isprintable():
         raise invalid_argument("path", f"Value must begin with / and have at most {MAX_PATH} printable characters")
@@ -135,13 +138,15 @@ def _path(value: Any) -> str:
 
 
 def _method(value: Any) -> str:
+    if value is None:
+        return "POST"
     method = _text("method", value).upper() or "POST"
     if method not in METHODS:
         raise invalid_argument("method", f"Value must be one of ({', '.join(sorted(METHODS))})")
     return method
 
 
-def _future(value: Any, now: datetime) -> datetime | None:
+def _future(value: Any, clock: Callable[[], datetime]) -> datetime | None:
     text = _text("scheduledAt", value)
     if not text:
         return None
@@ -150,6 +155,7 @@ def _future(value: Any, now: datetime) -> datetime | None:
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise invalid_argument("scheduledAt", "Value must be a date such as 2030-01-31T12:00:00.000+00:00") from error
+    now = clock()
     if moment <= now or moment - now > MAX_DELAY or moment.second or moment.microsecond:
         raise invalid_argument(
             "scheduledAt", f"Value must be a whole minute in the future, at most {MAX_DELAY.days} days from now"

@@ -6,22 +6,31 @@ import hashlib
 import hmac
 import io
 import json
+import os
+import signal
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from appfn.api.base import Json
-from appfn.api.kinds import NAMESPACE, SECRET, Key
-from appfn.config import Config
+from appfn.api.kinds import NAMESPACE, SECRET, Key, Kind
 from appfn.kube.client import KubeCluster
 from appfn.shim.services import CATALOG, METRICS
+from localcluster.controlplane import ControlPlane
+from support.cluster import SERVICE_ACCOUNT, token_of
 from support.fake_invoker import FakeInvoker
 from support.polling import eventually
 from support.project import ProjectKit
 from support.shim_client import Client
+from support.shim_processes import free_port, running_shims
 from support.shim_server import Reply, ShimServer, running_shim, shim_config
 
+ROLE = Kind(group="rbac.authorization.k8s.io", version="v1", plural="roles", name="Role")
+ROLE_BINDING = Kind(group="rbac.authorization.k8s.io", version="v1", plural="rolebindings", name="RoleBinding")
 URL = "https://appfn.example/v1/events?project=demo"
 SIGNATURE_KEY = "key-of-the-webhook"
 USER = {"$id": "u1", "name": "Zoë", "big": 12345678901234567890, "list": [1.5, None]}
@@ -258,6 +267,30 @@ async def test_a_guest_may_bring_no_events(shim: ShimServer, project: ProjectKit
     assert (await send(Client(shim, project.namespace), cloud_event())).error == (401, "general_unauthorized_scope")
 
 
+@pytest.mark.parametrize(("verb", "status"), [("create", 202), ("get", 401)])
+async def test_a_workload_may_bring_events_where_rbac_lets_it_create_executions(
+    shim: ShimServer, cluster: KubeCluster, project: ProjectKit, verb: str, status: int
+) -> None:
+    metadata: Json = {"name": "bringer", "namespace": project.namespace}
+    await cluster.create(SERVICE_ACCOUNT, {"metadata": metadata})
+    rule = {"apiGroups": ["appfn.dev"], "resources": ["executions"], "verbs": [verb]}
+    await cluster.create(ROLE, {"metadata": metadata, "rules": [rule]})
+    role = {"apiGroup": ROLE.group, "kind": "Role", "name": "bringer"}
+    subject = {"kind": "ServiceAccount", **metadata}
+    await cluster.create(ROLE_BINDING, {"metadata": metadata, "roleRef": role, "subjects": [subject]})
+    token = await token_of(cluster, Key(project.namespace, "bringer"), audience="appfn")
+    body = json.dumps(cloud_event()).encode()
+
+    async def probe() -> bool:  # the authorizer of the API server may not have seen the role yet
+        reply = await Client(shim, project.namespace).call(
+            "POST", "/v1/events", body, Content_Type=STRUCTURED, Authorization=f"Bearer {token}"
+        )
+        assert reply.status == status, reply
+        return True
+
+    await eventually(probe)
+
+
 async def test_the_key_of_another_project_brings_nothing_here(
     shim: ShimServer, cluster: KubeCluster, project: ProjectKit, invoker: FakeInvoker
 ) -> None:
@@ -326,22 +359,40 @@ async def test_an_event_half_taken_because_of_a_full_queue_is_completed_by_sendi
 
 
 async def test_an_event_whose_answer_was_lost_in_a_crash_runs_once(
-    cluster: KubeCluster, config: Config, project: ProjectKit
+    cluster: KubeCluster, control_plane: ControlPlane, system: str, tmp_path: Path, project: ProjectKit
 ) -> None:
-    before, after = FakeInvoker(), FakeInvoker()
-    before.waiting_for_pod = asyncio.Event()  # nothing starts in the shim that dies
     key = await project.key("events.write", "executions.read")
-    async with running_shim(cluster, config, before) as shim:
-        first = executed(await send(Client(shim, project.namespace, key), cloud_event()))
-    async with running_shim(cluster, config, after) as shim:
+    # What the dead shim has claimed is its own until the lease is over.
+    port, lease = str(free_port()), {"EXECUTION_LEASE_SECONDS": "1"}
+    async with running_shims(tmp_path, control_plane.kubeconfig, system, processes=1, PORT=port, **lease) as doomed:
+        (pid,) = doomed.pids
+        crash = asyncio.create_task(killed_when_stored(tmp_path / "executions.db", pid))
+        lost = send(Client(doomed.door, project.namespace, key), cloud_event())
+        with suppress(aiohttp.ClientError):
+            assert (await lost).status == 202  # the answer was faster
+        stored = await crash
+    invoker = FakeInvoker()
+    config = shim_config(tmp_path, system, **lease)
+    async with running_shim(cluster, config, invoker) as shim:
         client = Client(shim, project.namespace, key)
         again = executed(await send(client, cloud_event()))
         for function, id_ in again.items():
             await client.finished(id_, function)
 
-    assert again == first
-    assert before.started == []
-    assert sorted(after.started) == sorted(first.values())
+    assert sorted(again.values()) == stored
+    assert sorted(invoker.started) == stored
+
+
+async def killed_when_stored(database: Path, pid: int) -> list[str]:
+    """Kill a process as soon as its database holds executions; return their ids."""
+
+    async def probe() -> list[str]:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return [id_ for (id_,) in connection.execute("SELECT id FROM executions ORDER BY id")]
+
+    stored = await eventually(probe, within=30)
+    os.kill(pid, signal.SIGKILL)
+    return stored
 
 
 # ---------------------------------------------------------------------- Appwrite's webhooks

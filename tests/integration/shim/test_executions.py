@@ -8,7 +8,7 @@ import pytest
 
 from appfn.api.execution import ExecutionPhase
 from appfn.core.records import Invocation, Outcome
-from appfn.shim.services import STORE
+from appfn.shim.services import CATALOG, STORE
 from support.fake_invoker import FakeInvoker, completed
 from support.polling import eventually
 from support.project import DIGEST, ProjectKit
@@ -239,6 +239,25 @@ async def test_parameters_are_checked_before_the_function(client: Client) -> Non
 
     assert reply.error == (400, "general_argument_invalid")
     assert "`data`" in reply.body["message"]
+
+
+async def test_a_call_between_the_end_of_the_first_build_and_its_activation_waits_for_it(
+    client: Client, project: ProjectKit, shim: ShimServer
+) -> None:
+    await project.function("young")
+    await project.deployment("young-v1", "young")
+
+    async def built() -> bool:
+        reply = await client.execute("young")
+        assert reply.error == (404, "deployment_not_found"), reply
+        function = shim.app[CATALOG].named(project.namespace, "young")
+        return function is not None and len(shim.app[CATALOG].deployments(function)) == 1
+
+    await eventually(built, within=20)
+    calling = asyncio.create_task(client.execute("young"))
+    await project.function("young", active="young-v1")
+
+    assert (await calling).status == 201
 
 
 async def test_an_appwrite_id_that_is_no_kubernetes_name_is_found(

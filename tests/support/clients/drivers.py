@@ -58,7 +58,7 @@ class Query:
         """Return it as people write it for the CLI."""
         if old:
             return f"{self.method}({', '.join(json.dumps(value) for value in self.values)})"
-        attribute, *values = self.values if isinstance(self.values[0], str) else (None, *self.values)
+        attribute, *values = self.values if len(self.values) > 1 else (None, *self.values)
         flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
         return json.dumps(
             {"method": self.method}
@@ -192,7 +192,7 @@ class CliDriver:
     def call(self, call: str, /, **arguments: Any) -> Any:
         """See `Driver`."""
         service, method = call.split(".")
-        options = self._options[call]
+        options = self._options[call.lower()]
         words = [word for name, value in arguments.items() for word in self._words(options, name, value)]
         return _printed(self.run(self._spelled(service), self._spelled(method), *words))
 
@@ -234,7 +234,9 @@ class CliDriver:
             for service, methods in found.items()
         }
         options = {
-            f"{service}.{name}": taken for service, methods in commands.items() for name, taken in methods.items()
+            f"{service}.{name}".lower(): taken
+            for service, methods in commands.items()
+            for name, taken in methods.items()
         }
         return {service: list(methods) for service, methods in commands.items()}, options
 

@@ -14,14 +14,14 @@ from a tarball of 12 MiB, built, called, and called in the background; its logs 
 deleted. A web SDK has no calls to make a function with: it calls one made with `kubectl`, as a user with a JWT, from a
 page of another origin, and keeps to CORS as a browser does.
 
-✓ works. ✗ is refused with an error of Appwrite's form, whose type is in the last column. Blank: this client has no such
-call.
+✓ works. ✗ does not, and the last column says why: most often it is refused, with an error of Appwrite's form and that
+type. Blank: this client has no such call.
 """
 _TAIL = """\
 Every call of `functions` and `graphql` that a client has is in the table: the test looks into the installed client for
 them. One call stands for each of the services that appfn does not have.
 """
-_MARKS = {Verdict.WORKS: "✓", Verdict.REFUSED: "✗", Verdict.BROKEN: "**broken**"}
+_MARKS = {Verdict.WORKS: "✓", Verdict.REFUSED: "✗", Verdict.DEFECT: "✗", Verdict.BROKEN: "**broken**"}
 
 
 def render(steps: Sequence[Step], reports: Mapping[Release, Report]) -> str:
@@ -48,8 +48,15 @@ def _rows(steps: Sequence[Step], reports: Mapping[Release, Report]) -> list[str]
         outcomes = [report.outcomes.get(step.call) for report in reports.values()]
         marks = ["" if outcome is None else _MARKS[outcome.verdict] for outcome in outcomes]
         if any(marks):
-            found.append(_row(f"`{step.call}`", *marks, f"`{step.refused}`" if step.refused else ""))
+            found.append(_row(f"`{step.call}`", *marks, _why_not(step, reports)))
     return found
+
+
+def _why_not(step: Step, reports: Mapping[Release, Report]) -> str:
+    titles = {release.slug: release.title for release in reports}
+    refused = [f"`{step.refused}`"] if step.refused else []
+    defects = [f"{titles[slug]} {why}" for slug, why in step.defects.items() if slug in titles]
+    return "; ".join(refused + defects)
 
 
 def _totals(reports: Mapping[Release, Report]) -> list[str]:
@@ -58,7 +65,7 @@ def _totals(reports: Mapping[Release, Report]) -> list[str]:
 
     return [
         _row("work", *(count(report, Verdict.WORKS) for report in reports.values())),
-        _row("are refused", *(count(report, Verdict.REFUSED) for report in reports.values())),
+        _row("do not", *(count(report, Verdict.REFUSED, Verdict.DEFECT) for report in reports.values())),
     ]
 
 

@@ -144,7 +144,10 @@ def list_deployments(world: World) -> None:
     assert [deployment["$id"] for deployment in found["deployments"]] == [world.seen["deployment"]], found
 
 
-@steps.add("functions.getDeploymentDownload")
+@steps.add(
+    "functions.getDeploymentDownload",
+    cli_12_0_1="puts its endpoint before the address twice, which leads nowhere (`…/v1http://…/v1/functions/…`)",
+)
 def get_deployment_download(world: World) -> None:
     brought = world.call(
         "functions.getDeploymentDownload",
@@ -172,6 +175,8 @@ def create_execution(world: World) -> None:
     )
     assert done["status"] == "completed", done
     assert world.field(done, old="statusCode", new="responseStatusCode") == 200, done
+    if not world.release.old:
+        assert (done["requestMethod"], done["requestPath"]) == ("POST", "/told?by=story"), done
     said = json.loads(world.field(done, old="response", new="responseBody"))
     assert said["payload"] == PAYLOAD, said
     assert said["greeting"] == GREETING, said

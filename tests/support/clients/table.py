@@ -1,7 +1,7 @@
 """The table of calls: what each must come to, and what came of it with a client."""
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -62,11 +62,13 @@ class Step:
         call: `service.method`, as the newest client that has it spells it.
         play: does it, and sees that it did what it should.
         refused: the type of the error it must raise; empty where it must work.
+        defects: why it can't work with some clients, by their slug: what these do wrong themselves.
     """
 
     call: str
     play: Play
     refused: str = ""
+    defects: Mapping[str, str] = field(default_factory=dict)
 
 
 class Steps:
@@ -78,27 +80,35 @@ class Steps:
     def __iter__(self) -> Iterator[Step]:
         return iter(self._all)
 
-    def add(self, *calls: str, refused: str = "") -> Callable[[Play], Play]:
-        """Declare what a call must come to; several where they differ in name alone."""
+    def add(self, *calls: str, refused: str = "", **defects: str) -> Callable[[Play], Play]:
+        """Declare what a call must come to; several where they differ in name alone.
+
+        Args:
+            calls: see `Step`.
+            refused: see `Step`.
+            defects: see `Step`; `_` stands for the slug's `-`.
+        """
+        known = {slug.replace("_", "-"): why for slug, why in defects.items()}
 
         def declare(play: Play) -> Play:
-            self._all += [Step(call=call, play=play, refused=refused) for call in calls]
+            self._all += [Step(call=call, play=play, refused=refused, defects=known) for call in calls]
             return play
 
         return declare
 
 
 class Verdict(Enum):
-    """Works, is refused as it should be, or neither."""
+    """Works, is refused as it should be, can't work for what the client does wrong, or none of these."""
 
     WORKS = "works"
     REFUSED = "refused"
+    DEFECT = "defect"
     BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one call; `why` is the error's type where it is refused, and what went wrong where it is broken."""
+    """What came of one call; `why` says what went wrong where it is broken."""
 
     verdict: Verdict
     why: str = ""
@@ -141,12 +151,14 @@ def _outcome(each: Step, world: World) -> Outcome:
     try:
         each.play(world)
     except ClientError as error:
+        if world.release.slug in each.defects:
+            return Outcome(verdict=Verdict.DEFECT)
         if each.refused and error.type == each.refused:
-            return Outcome(verdict=Verdict.REFUSED, why=each.refused)
+            return Outcome(verdict=Verdict.REFUSED)
         return Outcome(verdict=Verdict.BROKEN, why=str(error))
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return Outcome(verdict=Verdict.BROKEN, why=f"{type(error).__name__}: {error} ({where.name}: {where.line})")
-    if each.refused:
-        return Outcome(verdict=Verdict.BROKEN, why=f"{each.refused} was due")
+    if each.refused or world.release.slug in each.defects:
+        return Outcome(verdict=Verdict.BROKEN, why="an error was due")
     return Outcome(verdict=Verdict.WORKS)

@@ -101,6 +101,7 @@ def test_the_runtime_may_stay_though_it_is_not_offered_any_more() -> None:
         ({"functionId": "_x"}, "general_argument_invalid"),
         ({"functionId": "ä"}, "general_argument_invalid"),
         ({"schedule": "* * *"}, "general_argument_invalid"),
+        ({"events": ["users.*", "account.create"]}, "general_argument_invalid"),
         ({"specification": "huge"}, "general_argument_invalid"),
         ({"interval": 5}, "general_argument_invalid"),
         ({"emailEnabled": True}, "general_argument_invalid"),

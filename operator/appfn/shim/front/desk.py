@@ -6,22 +6,28 @@ caller's key has to be looked at again.
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import formatdate
+from functools import cached_property
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from appfn.core.shares import servers
+from appfn.core.shares import Part, servers
 from appfn.shim import access_log, http, models, requests
 from appfn.shim.auth.access import EXECUTE
-from appfn.shim.auth.authenticator import KEY_HEADER, Verified
+from appfn.shim.auth.authenticator import KEY_HEADER, Authenticator, Verified
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Callee, Project
+from appfn.shim.catalog import Callee, Catalog, Project
+from appfn.shim.drain import Drain
 from appfn.shim.errors import AppwriteError, error_of
 from appfn.shim.front.heads import Head, parse
+from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import new_request_id
+from appfn.shim.rate_limit import RateLimit
 from appfn.shim.rest import executions
 from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, METRICS, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
@@ -68,15 +74,43 @@ class Desk:
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
+        """Opened by the time the first request comes; what each request needs of it is looked up once."""
         self._heads: dict[bytes, Known] = {}
         self._date = ""
         self._date_at = 0.0
-        self.tasks: set[asyncio.Task[None]] = set()
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        return self._app[CATALOG]
+
+    @cached_property
+    def _auth(self) -> Authenticator:
+        return self._app[AUTH]
+
+    @cached_property
+    def _drain(self) -> Drain:
+        return self._app[DRAIN]
+
+    @cached_property
+    def _metrics(self) -> Metrics:
+        return self._app[METRICS]
+
+    @cached_property
+    def _rate_limit(self) -> RateLimit:
+        return self._app[RATE_LIMIT]
+
+    @cached_property
+    def _part(self) -> Part:
+        return self._app[SIBLINGS].part
+
+    @cached_property
+    def _clock(self) -> Callable[[], datetime]:
+        return self._app[SURROUNDINGS].now
 
     @property
     def draining(self) -> bool:
         """Tell whether connections are to be closed after their next answer."""
-        return self._app[DRAIN].draining
+        return self._drain.draining
 
     def known(self, head: bytes) -> Known | None:
         """Return what is known of a head; None where aiohttp is to deal with the request."""
@@ -93,12 +127,11 @@ class Desk:
 
     def _is_ours(self, head: Head) -> bool:
         """Tell whether this process runs the function's calls; what is wrong with a request can be said by any."""
-        app = self._app
-        part = app[SIBLINGS].part
+        part, catalog = self._part, self._catalog
         if part.count == 1:
             return True
         try:
-            function = app[CATALOG].function(app[CATALOG].project(head.project_id), head.function_id)
+            function = catalog.function(catalog.project(head.project_id), head.function_id)
         except AppwriteError:
             return True
         uid = function.metadata.uid
@@ -106,9 +139,9 @@ class Desk:
 
     async def answer(self, known: Known, body: bytes, *, peer: str) -> bytes:
         """Return the whole response to a request."""
-        app, task = self._app, asyncio.current_task()
+        task = asyncio.current_task()
         assert task is not None
-        drain, started = app[DRAIN], time.perf_counter()
+        drain, started = self._drain, time.perf_counter()
         request_id = known.head.request_id or new_request_id()
         status = 0
         drain.enter(task)
@@ -119,7 +152,7 @@ class Desk:
         finally:
             drain.leave(task)
             seconds = time.perf_counter() - started
-            app[METRICS].answered(method="POST", route=_ROUTE, status=status, seconds=seconds)
+            self._metrics.answered(method="POST", route=_ROUTE, status=status, seconds=seconds)
             if level := access_log.level(status, seconds):
                 access_log.write(
                     level,
@@ -148,15 +181,15 @@ class Desk:
         if admitted is not None:
             project, caller = admitted.project, admitted.verified.caller
         else:
-            project = app[CATALOG].project(head.project_id)
-            caller = await app[AUTH].caller(head.headers, project)
-            await app[AUTH].authorize(caller, EXECUTE, project)
+            project = self._catalog.project(head.project_id)
+            caller = await self._auth.caller(head.headers, project)
+            await self._auth.authorize(caller, EXECUTE, project)
         self._limit(asking, project, caller)
-        asked = requests.parse(http.parse_json(asking.body), head.format, now=app[SURROUNDINGS].now())
+        asked = requests.parse(http.parse_json(asking.body), head.format, now=self._clock)
         if admitted is not None:
             callee, deployment_id = admitted.callee, admitted.deployment_id
         else:
-            callee = await app[CATALOG].settled_callee(project, head.function_id)
+            callee = await self._catalog.settled_callee(project, head.function_id)
             executions.permit(caller, callee)
             deployment_id = callee.deployment.appwrite_id
             known.admitted = self._admitted(head, project, caller, callee)
@@ -165,14 +198,14 @@ class Desk:
         wanted = executions.requested(callee, caller, asked, key=None)
         record = await executions.execute(app, callee, wanted, asynchronous=asked.asynchronous)
         if record.deployment != callee.deployment.metadata.name:
-            deployment_id = app[CATALOG].deployment_id(project.namespace, record.deployment)
+            deployment_id = self._catalog.deployment_id(project.namespace, record.deployment)
         model = models.execution(
             record, head.format, function_id=head.function_id, deployment_id=deployment_id, logs=caller.privileged
         )
         return executions.accepted(asked, head.format), executions.timing(record), http.dumps(model)
 
     def _limit(self, asking: "_Asking", project: Project, caller: Caller) -> None:
-        limit = self._app[RATE_LIMIT]
+        limit = self._rate_limit
         if not limit.limited:
             return
         if caller.privileged:
@@ -187,19 +220,18 @@ class Desk:
         admitted = known.admitted
         if admitted is None:
             return None
-        app = self._app
-        if admitted.generation is app[CATALOG].change and app[AUTH].still(admitted.verified):
+        if admitted.generation is self._catalog.change and self._auth.still(admitted.verified):
             return admitted
         known.admitted = None
         return None
 
     def _admitted(self, head: Head, project: Project, caller: Caller, callee: Callee) -> Admitted | None:
         """Return what may be believed from now on: of keys alone, whose verification has an end."""
-        verified = self._app[AUTH].verified(head.headers.get(KEY_HEADER, ""), project)
+        verified = self._auth.verified(head.headers.get(KEY_HEADER, ""), project)
         if verified is None or verified.caller is not caller:
             return None
         return Admitted(
-            generation=self._app[CATALOG].change,
+            generation=self._catalog.change,
             project=project,
             verified=verified,
             callee=callee,

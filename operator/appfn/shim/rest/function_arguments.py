@@ -8,6 +8,7 @@ from collections.abc import Collection
 from appfn import names
 from appfn.api.base import Json
 from appfn.api.function import Function
+from appfn.core import events
 from appfn.core.schedule import parse_schedule
 from appfn.errors import InvalidSpecError
 from appfn.shim import specifications
@@ -151,7 +152,7 @@ def _spec(arguments: Json, given: Json, format_: Format) -> Json:
     if "execute" in spec:
         spec["execute"] = _roles(spec["execute"], format_)
     if "events" in spec:
-        spec["events"] = list(dict.fromkeys(spec["events"]))
+        spec["events"] = _events(spec["events"])
     if spec.get("schedule"):
         _check_schedule(spec["schedule"])
     for parameter in ("specification", "runtimeSpecification"):
@@ -181,6 +182,14 @@ def _runtime(runtime: str, runtimes: Collection[str]) -> str:
 def _roles(roles: list[str], format_: Format) -> list[str]:
     new = [_OLD_ROLES.get(role, role) for role in roles] if format_ is Format.V0 else roles
     return list(dict.fromkeys(new))
+
+
+def _events(subscribed: list[str]) -> list[str]:
+    for name in subscribed:
+        if not events.is_subscription(name):
+            message = f"{name!r} is not the name of an event, such as users.*.create or cloudevents.com.example.sold"
+            raise invalid_argument("events", message)
+    return list(dict.fromkeys(subscribed))
 
 
 def _check_schedule(schedule: str) -> None:
