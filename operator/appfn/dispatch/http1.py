@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import lru_cache
 from typing import Final, TypeAlias, cast
 
 from appfn.dispatch.messages import Reply
@@ -17,18 +18,23 @@ def request_head(address: Address, *, method: str, path: str, headers: Iterable[
     Raises:
         ValueError: a header holds a line break or is not ASCII.
     """
+    return b"%bcontent-length: %d\r\n\r\n" % (_lines(address, method, path, tuple(headers)), size)
+
+
+@lru_cache(maxsize=1024)  # for a pod they are the same for each call
+def _lines(address: Address, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Return a request's head but for its end."""
     host = f"[{address.host}]" if ":" in address.host else address.host
     lines = [
         f"{method} {path} HTTP/1.1",
         f"host: {host}:{address.port}",
         "accept-encoding: identity",
-        f"content-length: {size}",
         *[f"{name}: {value}" for name, value in headers],
     ]
     text = "\r\n".join(lines)
     if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1:
         raise ValueError("a header of a request to a pod holds a line break")
-    return f"{text}\r\n\r\n".encode("ascii")
+    return f"{text}\r\n".encode("ascii")
 
 
 class Connection(asyncio.Protocol):

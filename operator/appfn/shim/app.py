@@ -44,7 +44,7 @@ def create_app(surroundings: Surroundings) -> web.Application:
     for module in (health, processes, internal_artifacts, internal_executions, internal_pods):
         app.add_routes(module.routes)
     app.add_routes(rest.routes())
-    app.add_routes(absent.routes)
-    add_front(app)
     graphql.add_to(app, rest.operations())
+    app.add_routes(absent.routes)  # last: they take whatever others leave of Appwrite's paths
+    add_front(app)
     return app

@@ -5,11 +5,9 @@ call that started keeps the function it started with.
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self, TypeVar
 
@@ -21,66 +19,21 @@ from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core import variables
 from appfn.core.activation import leaving
-from appfn.core.quantity import memory_mb
-from appfn.core.shares import ALONE, Part, capacity, share_of
+from appfn.core.shares import ALONE, Part, capacity
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
+from appfn.shim.callee import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.origins import Origins
+from appfn.shim.project_owners import ProjectOwners
 from appfn.shim.typed_cache import TypedCache
 
 _NO_DEPLOYMENT = "Deployment not found. Create a deployment before trying to execute a function"
 _LAG_SECONDS = 2.0
 """How long the caches of two kinds may disagree before a caller is told so."""
 _FIRST = datetime.min.replace(tzinfo=UTC)
-_logger = logging.getLogger(__name__)
 _I = TypeVar("_I")
 ResourceListener = Callable[[Function | Deployment | None, Function | Deployment | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A namespace that is an Appwrite project."""
-
-    id: str
-    namespace: str
-    origins: Origins = field(default=Origins(), compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callee:
-    """A function that can be called now, with all that a call needs to know."""
-
-    project: Project
-    function: Function
-    runtime: Runtime
-    deployment: Deployment
-    artifacts: Mapping[Architecture, str]
-    """Digest of the built artifact per architecture that is ready; never empty."""
-    constants: Mapping[str, str]
-    """Those of Appwrite's variables that are the same for each call."""
-    part: Part = ALONE
-    """The process this is."""
-
-    @property
-    def entrypoint(self) -> str:
-        """The file to run."""
-        return self.deployment.spec.entrypoint or self.runtime.spec.entrypoint
-
-    @property
-    def memory_mb(self) -> int:
-        """Memory of each of its pods, in MiB."""
-        return memory_mb(self.function.spec.resources or self.runtime.spec.resources)
-
-    @property
-    def capacity(self) -> int:
-        """How many calls of the function this process can run at once."""
-        return capacity(self.function, self.runtime, self.part)
-
-    @property
-    def minimum(self) -> int:
-        """How many pods this process keeps loaded."""
-        return share_of(self.function, self.function.spec.scaling.min_replicas, self.part)
 
 
 class Catalog:
@@ -90,10 +43,7 @@ class Catalog:
         self.subscriptions = Subscriptions()
         self._system = system_namespace
         self._part = part
-        self._projects: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
-        self._project_of: dict[str, Project] = {}
-        self._owners: dict[str, Project] = {}
-        """The namespace that has a project's id."""
+        self._projects: ProjectOwners[Project] = ProjectOwners()
         self._found: dict[tuple[str, str], Callee] = {}
         """What calls found since the last change, by namespace and Appwrite id."""
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
@@ -149,15 +99,14 @@ class Catalog:
         """
         if not project_id:
             raise AppwriteError(Problem.PROJECT_UNKNOWN)
-        project = self._owners.get(project_id)
+        project = self._projects.owner(project_id)
         if project is None:
             raise AppwriteError(Problem.PROJECT_NOT_FOUND)
         return project
 
     def project_of(self, namespace: str) -> Project | None:
         """Return the project that a namespace is; None for one that isn't, or that came second with its id."""
-        project = self._project_of.get(namespace)
-        return project if project and self.project(project.id) == project else None
+        return self._projects.of(namespace)
 
     def named(self, namespace: str, name: str) -> Function | None:
         """Return a function of a project by its resource name."""
@@ -361,28 +310,14 @@ class Catalog:
     def _on_namespace(self, type_: WatchEventType, body: Json) -> None:
         metadata = body["metadata"]
         name = metadata["name"]
-        if (old := self._project_of.pop(name, None)) is not None:
-            del self._projects[old.id][name]
-            self._settle_owner(old.id)
+        self._projects.remove(name)
         project_id = (metadata.get("labels") or {}).get(names.LABEL_PROJECT, "")
         if type_ is WatchEventType.SET and project_id and name != self._system:
             origins = Origins.parse((metadata.get("annotations") or {}).get(names.ANNOTATION_ORIGINS, ""))
-            self._project_of[name] = Project(project_id, name, origins)
-            self._projects[project_id][name] = datetime.fromisoformat(metadata["creationTimestamp"])
-            self._settle_owner(project_id)
-            if len(self._projects[project_id]) > 1:
-                _logger.warning("project id taken twice: the oldest namespace has it", extra={"project": project_id})
+            made = datetime.fromisoformat(metadata["creationTimestamp"])
+            self._projects.put(name, project_id, Project(project_id, name, origins), made=made)
         self._stale.update(self._functions)  # rare; and the project that has an id may be another one now
         self._on_change()
-
-    def _settle_owner(self, project_id: str) -> None:
-        """Give a project to the oldest namespace with its id: a latecomer can't take it over."""
-        namespaces = self._projects[project_id]
-        if namespaces:
-            oldest = min(namespaces, key=lambda name: (namespaces[name], name))
-            self._owners[project_id] = self._project_of[oldest]
-        else:
-            self._owners.pop(project_id, None)
 
 
 def _artifacts(deployment: Deployment) -> Mapping[Architecture, str]:

@@ -79,17 +79,8 @@ def parse_json(body: bytes) -> Json:
     return content
 
 
-async def read_value(request: web.Request) -> Any:
-    """Return the JSON value that is the request's body, None for none; raises as `read_json`."""
-    return parse_value(await read_body(request))
-
-
 def parse_value(body: bytes) -> Any:
-    """Return the JSON value that a body is, None for none.
-
-    Raises:
-        AppwriteError: general_argument_invalid.
-    """
+    """Return the JSON value that a body is, None for none; raises as `parse_json`."""
     try:
         return _loads(body or b"null")
     except (ValueError, RecursionError) as error:

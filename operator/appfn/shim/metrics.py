@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from appfn.api.execution import ExecutionPhase, FailureReason, Trigger
 from appfn.core.records import ExecutionRequest, Outcome
 from appfn.shim.ports import Invoker
+from appfn.shim.tallies import Cell, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900)
@@ -20,15 +21,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "appfn_http_requests", "HTTP requests answered.", ("method", "route", "status"), registry=self.registry
-        )
-        self._request_seconds = Histogram(
-            "appfn_http_request_seconds",
-            "Time to answer HTTP requests.",
-            ("method", "route"),
-            buckets=_SECONDS,
-            registry=self.registry,
+        self._requests = Tally(
+            counter=("appfn_http_requests", "HTTP requests answered."),
+            histogram=("appfn_http_request_seconds", "Time to answer HTTP requests."),
+            labels=("method", "route", "status"),
+            shared=2,
+            bounds=_SECONDS,
         )
         self._accepted = Counter(
             "appfn_executions_accepted",
@@ -36,36 +34,29 @@ class Metrics:
             ("namespace", "trigger"),
             registry=self.registry,
         )
-        self._executions = Counter(
-            "appfn_executions",
-            "Executions that ended here.",
-            ("namespace", "trigger", "status", "reason"),
-            registry=self.registry,
+        self._executions = Tally(
+            counter=("appfn_executions", "Executions that ended here."),
+            histogram=("appfn_execution_run_seconds", "Run time of the functions' own code."),
+            labels=("namespace", "trigger", "status", "reason"),
+            shared=1,
+            bounds=_SECONDS,
         )
-        self._run_seconds = Histogram(
-            "appfn_execution_run_seconds",
-            "Run time of the functions' own code.",
-            ("namespace",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
+        for tally in (self._requests, self._executions):
+            self.registry.register(tally)
         self._cold_starts = Counter(
             "appfn_cold_starts", "Executions that had to wait for a new pod.", ("namespace",), registry=self.registry
         )
         self.events = EventMetrics(self.registry)
-        # What `labels` finds by locks and text for every call, found once.
-        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._finished: dict[tuple[str, Trigger, ExecutionPhase, FailureReason | None], tuple[Counter, Histogram]] = {}
+        # What is found by text for every call, found once.
+        self._answered: dict[tuple[str, str, int], Cell] = {}
+        self._finished: dict[tuple[str, Trigger, ExecutionPhase, FailureReason | None], Cell] = {}
 
     def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count one HTTP request. `route` is its pattern, never its path: labels must be few."""
         key = method, route, status
-        if (children := self._answered.get(key)) is None:
-            children = self._requests.labels(method, route, str(status)), self._request_seconds.labels(method, route)
-            self._answered[key] = children
-        requests, request_seconds = children
-        requests.inc()
-        request_seconds.observe(seconds)
+        if (cell := self._answered.get(key)) is None:
+            cell = self._answered[key] = self._requests.cell(method, route, str(status))
+        cell.add(seconds)
 
     def accepted(self, request: ExecutionRequest) -> None:
         """Count one execution committed to the queue."""
@@ -75,13 +66,10 @@ class Metrics:
         """Count one execution that ended."""
         reason = outcome.failure.reason if outcome.failure else None
         key = request.namespace, request.trigger, outcome.phase, reason
-        if (children := self._finished.get(key)) is None:
+        if (cell := self._finished.get(key)) is None:
             labels = request.namespace, request.trigger.value, outcome.phase.value, reason.value if reason else ""
-            children = self._executions.labels(*labels), self._run_seconds.labels(request.namespace)
-            self._finished[key] = children
-        executions, run_seconds = children
-        executions.inc()
-        run_seconds.observe(outcome.duration)
+            cell = self._finished[key] = self._executions.cell(*labels)
+        cell.add(outcome.duration)
         if outcome.cold_start:
             self._cold_starts.labels(request.namespace).inc()
 

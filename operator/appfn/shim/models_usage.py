@@ -78,7 +78,7 @@ class Inventory:
 
     Attributes:
         functions: None for the usage of one function.
-        deployments: with the size of their source, 0 where it is not known.
+        deployments: with the size of their source; 0 where it did not come by upload.
         outputs: built artifacts.
     """
 

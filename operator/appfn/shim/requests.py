@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,7 +48,7 @@ class Asked:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def parse(body: Json, format_: Format, *, now: datetime) -> Asked:
+def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
     """Return what a body asks for. `data` and `body` are both understood in every format; `body` wins.
 
     Raises:
@@ -146,7 +146,7 @@ def _method(value: Any) -> str:
     return method
 
 
-def _future(value: Any, now: datetime) -> datetime | None:
+def _future(value: Any, clock: Callable[[], datetime]) -> datetime | None:
     text = _text("scheduledAt", value)
     if not text:
         return None
@@ -155,6 +155,7 @@ def _future(value: Any, now: datetime) -> datetime | None:
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise invalid_argument("scheduledAt", "Value must be a date such as 2030-01-31T12:00:00.000+00:00") from error
+    now = clock()
     if moment <= now or moment - now > MAX_DELAY or moment.second or moment.microsecond:
         raise invalid_argument(
             "scheduledAt", f"Value must be a whole minute in the future, at most {MAX_DELAY.days} days from now"

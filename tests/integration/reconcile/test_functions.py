@@ -1,7 +1,11 @@
 """Functions, Executions and histories on a real API server."""
 
+import asyncio
+import os
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +13,14 @@ from appfn import names
 from appfn.api.base import Json
 from appfn.api.kinds import CRON_JOB, DEPLOYMENT, EXECUTION, FUNCTION, Key
 from appfn.reconcile.registry import Controller
+from localcluster import binaries
+from localcluster.controlplane import ControlPlane
+from support.cluster import ROOT
 from support.polling import eventually
 from support.reconciling import CrashError, Operator, condition
 
 DIGEST = "sha256:" + "a" * 64
+PAGE = ROOT / "docs/executions.md"
 READY: Json = {
     "phase": "ready",
     "conditions": [
@@ -318,6 +326,23 @@ async def test_an_annotation_runs_an_execution_again_once_for_each_value(operato
     await ask_again(operator, "run", "2")
     assert len(await others(operator)) == 2
     await operator.cluster.delete(EXECUTION, Key(operator.namespace, made["metadata"]["name"]))
+    await operator.run(Controller.EXECUTION, "run")
+    assert len(await others(operator)) == 1
+
+
+async def test_the_command_of_the_page_runs_an_execution_again(
+    operator: Operator, runtime: str, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    await callable_function(operator, runtime)
+    await ended(operator)
+    (command,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    program = tmp_path / "kubectl"
+    program.symlink_to(binaries.kubectl())
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBECONFIG": str(control_plane.kubeconfig)}
+    pasted = command.replace("NAME", f"--namespace {operator.namespace} run")
+    done = await asyncio.create_subprocess_exec("sh", "-ec", pasted, env=environment)
+
+    assert await done.wait() == 0
     await operator.run(Controller.EXECUTION, "run")
     assert len(await others(operator)) == 1
 

@@ -57,7 +57,7 @@ async def test_executions_are_counted_by_function_and_project(
 
 async def built(cluster: KubeCluster, project: ProjectKit, name: str, *, phase: str, seconds: int) -> None:
     """Say of a Deployment what the operator says when its build ended."""
-    await project.deployment(name, "hello", phase=None)
+    await project.deployment(name, "hello", phase=None, source={"artifact": {"digest": DIGEST, "size": 500}})
     end = datetime.now(UTC).replace(microsecond=0)
     build: Json = {
         "architecture": "amd64",
@@ -98,6 +98,7 @@ async def test_builds_count_once_also_after_their_deployment_is_gone(
     found = (await usage(viewer, "hello")).body
     assert (found["buildsSuccessTotal"], found["buildsFailedTotal"], found["buildsTimeTotal"]) == (1, 1, 40_000)
     assert found["buildsTimeAverage"] == 20_000
+    assert (found["deploymentsStorageTotal"], found["buildsStorageTotal"]) == (500, 10)
     assert found["buildsMbSecondsTotal"] == 40 * 1024
 
 

@@ -230,7 +230,7 @@ async def test_an_operation_that_breaks_tells_nothing_of_how(
 
     assert error["message"] == "Server Error"
     assert error["extensions"] == {"code": 500, "type": "general_server_error"}
-    assert "operation failed" in caplog.text
+    assert "request failed" in caplog.text
 
 
 async def test_mutations_run_one_after_the_other(client: Client, invoker: FakeInvoker) -> None:
@@ -313,3 +313,61 @@ async def test_an_answer_has_a_greatest_size(client: Client, invoker: FakeInvoke
     found = await errors(client, f"mutation {{ {fields} }}")
 
     assert {error["extensions"]["type"] for error in found} == {"general_payload_too_large"}
+
+
+async def test_functions_are_made_changed_and_deleted(shim: ShimServer, project: ProjectKit) -> None:
+    client = Client(shim, project.namespace, await project.key("functions.read", "functions.write"), "1.8.0")
+    create = (
+        "mutation make($runtime: String!) { "
+        'functionsCreate(functionId: "made", name: "Made", runtime: $runtime, execute: ["any"], timeout: 5) '
+        "{ _id name execute timeout vars { key } } "
+        'functionsCreateVariable(functionId: "made", key: "A", value: "x", secret: false) { key value } }'
+    )
+
+    made = await data(client, create, runtime=project.runtime)
+    listed = await data(client, '{ functionsList(search: "made") { total functions { _id vars { key value } } } }')
+    gone = await data(client, 'mutation { functionsDelete(functionId: "made") { status } }')
+
+    assert made["functionsCreate"] == {"_id": "made", "name": "Made", "execute": ["any"], "timeout": 5, "vars": []}
+    assert made["functionsCreateVariable"] == {"key": "A", "value": "x"}
+    assert listed["functionsList"]["functions"] == [{"_id": "made", "vars": [{"key": "A", "value": "x"}]}]
+    assert gone == {"functionsDelete": {"status": "OK"}}
+
+
+async def test_what_was_used_is_told_in_either_format(client: Client, shim: ShimServer, project: ProjectKit) -> None:
+    reader = Client(shim, project.namespace, await project.key("functions.read"), "1.8.0")
+    await client.execute()
+    query = '{ functionsGetUsage(functionId: "hello", range: "24h") { executionsTotal executions { value } } }'
+
+    assert (await data(reader, query))["functionsGetUsage"]["executionsTotal"] == 1
+    assert (await data(replace(reader, response_format="1.0.0"), query))["functionsGetUsage"]["executionsTotal"] is None
+
+
+@pytest.fixture
+async def strict(
+    cluster: KubeCluster, tmp_path: Path, system: str, invoker: FakeInvoker, project: ProjectKit
+) -> AsyncIterator[ShimServer]:
+    """A shim that lets each client ask three times a minute."""
+    async with running_shim(cluster, shim_config(tmp_path, system, RATE_LIMIT="3"), invoker) as server:
+        yield server
+
+
+async def test_a_guest_is_limited_and_a_key_is_not(strict: ShimServer, project: ProjectKit) -> None:
+    guest, holder = Client(strict, project.namespace), Client(strict, project.namespace, await project.key("x"))
+
+    replies = [await ask(guest, {"query": "{ __typename }"}) for _ in range(8)]  # at most two windows
+
+    assert replies[0].status == 200
+    assert {reply.error for reply in replies if reply.status != 200} == {(429, "general_rate_limit_exceeded")}
+    assert {(await ask(holder, {"query": "{ __typename }"})).status for _ in range(8)} == {200}
+
+
+async def test_executions_of_one_query_count_each(strict: ShimServer, project: ProjectKit) -> None:
+    await project.ready("open", execute=["any"])
+    await strict.sees(project.namespace, "open")
+    fields = " ".join(f'm{n}: functionsCreateExecution(functionId: "open") {{ status }}' for n in range(8))
+
+    found = await errors(Client(strict, project.namespace), f"mutation {{ {fields} }}")
+
+    assert "m0" not in {error["path"][0] for error in found}
+    assert {error["extensions"]["type"] for error in found} == {"general_rate_limit_exceeded"}

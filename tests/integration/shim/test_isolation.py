@@ -1,6 +1,7 @@
 """Nobody reaches another project's objects by any route: every operation there is, by every kind of caller."""
 
 import gzip
+import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,8 @@ from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, EXECUTION, FUNCTION, NAMESPA
 from appfn.kube.client import KubeCluster
 from appfn.shim.auth import user_token
 from appfn.shim.auth.identity import Scope, UserClaims
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
+from appfn.shim.graphql.schema import field_name
 from appfn.shim.rest.operation import In, Operation, Parameter, Type
 from appfn.shim.rest.routes import BASE, operations
 from appfn.shim.services import MASTER_KEY
@@ -241,6 +243,57 @@ async def test_no_operation_reaches_another_project(
     assert [run.execution_id for run in invoker.invocations if run.namespace == theirs.namespace] == [execution]
     assert (await owner.execution(execution, MARK)).body["response"]
     assert (await owner.executions(function=MARK)).body["total"] == 1
+
+
+async def test_graphql_reaches_no_further(
+    cluster: KubeCluster,
+    shim: ShimServer,
+    project: ProjectKit,
+    theirs: ProjectKit,
+    credentials: dict[str, dict[str, str]],
+) -> None:
+    owner = Client(shim, theirs.namespace, await theirs.key(*Scope))
+    ids = await objects(owner)
+    before, wrong = await contents(cluster, theirs.namespace), []
+
+    for who, headers in credentials.items():
+        for place in (project.namespace, theirs.namespace):
+            client = Client(shim, place)
+            for name, query, names_theirs in queries(ids, project.runtime):
+                reply = await client.call("POST", "/v1/graphql", {"query": query}, **headers)
+                refused = reply.status == 401 or (
+                    reply.body.get("errors") and not any((reply.body.get("data") or {}).values())
+                )
+                if not refused and (place == theirs.namespace or names_theirs):
+                    wrong.append((who, place, name, reply.body))
+
+    assert wrong == []
+    assert await contents(cluster, theirs.namespace) == before
+    found = [(await owner.call("POST", "/v1/graphql", {"query": query})).body for _, query, _ in reads(ids)]
+    assert [answer for answer in found if "errors" in answer] == []
+
+
+def queries(ids: dict[str, str], runtime: str) -> Iterator[tuple[str, str, bool]]:
+    """Return every operation as a query, with the given ids, and whether it names one of theirs."""
+    for operation in operations():
+        if not operation.graphql or (operation.access.guests and operation.method == "GET"):  # the catalogue is public
+            continue
+        taken = [item for item in operation.parameters if item.required]
+        given = {
+            item.name: "unique()" if (operation.name, item.name) in NEW else _argument(item, ids, runtime)
+            for item in taken
+        }
+        arguments = ", ".join(f"{name}: {json.dumps(value)}" for name, value in given.items())
+        kind = "query" if operation.method == "GET" else "mutation"
+        call = field_name(operation) + (f"({arguments})" if arguments else "")
+        names_theirs = any(name in ids and value == ids[name] for name, value in given.items())
+        yield operation.name, f"{kind} {{ {call} {{ __typename }} }}", names_theirs
+
+
+def reads(ids: dict[str, str]) -> Iterator[tuple[str, str, bool]]:
+    """Return the queries of what its owner has."""
+    known = {"functions.get", "functions.getExecution", "functions.getDeployment", "functions.getVariable"}
+    return (found for found in queries(ids, "") if found[0] in known)
 
 
 async def test_the_owner_reaches_by_the_same_requests_what_others_do_not(shim: ShimServer, theirs: ProjectKit) -> None:

@@ -125,6 +125,34 @@ async def test_a_function_with_one_pod_has_one_whoever_is_called(
         assert {seen.get(("appfn_executions_total", process), 0) for process in ("0", "1")} == {60, 0}
 
 
+async def test_graphql_executes_where_the_pod_is(
+    start: Start, project: ProjectKit, key: str, node: FakeNode, watched: Watched
+) -> None:
+    uid = await project.ready("hello", scaling={"maxReplicas": 1, "concurrency": 1})
+    fields = "_id status response"
+    query = (
+        f'mutation {{ a: functionsCreateExecution(functionId: "hello", data: "one") {{ {fields} }} '
+        f'b: functionsCreateExecution(functionId: "hello", data: "two") {{ {fields} }} '
+        f'c: functionsCreateExecution(functionId: "hello", path: "no") {{ {fields} }} }}'
+    )
+    async with start() as shim:
+        for index in (0, 1):
+            async with shim.process(index) as door:
+                client = Client(door, project.namespace, key, response_format="0.15.0")
+                reply = await client.call("POST", "/v1/graphql", {"query": query})
+                done = reply.body["data"]
+                assert [(done[name]["status"], done[name]["response"]) for name in "ab"] == [
+                    ("completed", "one"),
+                    ("completed", "two"),
+                ], Part(index, 2).first_server(uid)
+                (error,) = reply.body["errors"]
+                assert (error["path"], error["extensions"]["type"]) == (["c"], "general_argument_invalid")
+                assert error["message"].startswith("Invalid `path` param")
+
+    assert watched.runs == Counter({"one": 2, "two": 2})
+    assert len(node.seen) == 1
+
+
 async def test_a_burst_has_all_the_pods_it_may_have_and_none_more(
     start: Start, project: ProjectKit, key: str, node: FakeNode, watched: Watched
 ) -> None:

@@ -68,3 +68,22 @@ async def test_keys_are_told_and_never_refused(guest: Client, project: ProjectKi
     assert all(name in replies[-1].headers for name in HEADERS)
     unlimited = await holder.executions(function="public")
     assert not any(name in unlimited.headers for name in HEADERS)
+
+
+async def test_graphql_has_the_same_limit_of_its_own(guest: Client) -> None:
+    at = {"X_Forwarded_For": "198.51.100.9"}
+    query = {"query": '{ functionsGet(functionId: "public") { _id } }'}
+
+    replies = [await guest.call("POST", "/v1/graphql", query, **at) for _ in range(8)]
+
+    assert replies[0].status == 200
+    assert replies[0].headers["X-RateLimit-Remaining"] == "2"
+    assert next(reply for reply in replies if reply.status != 200).error == (429, "general_rate_limit_exceeded")
+    assert (await guest.execute("public", **at)).status == 201
+
+
+async def test_a_replay_counts_as_an_execution(guest: Client) -> None:
+    replies = [await guest.call("POST", "/v1/functions/public/executions/nope/replay") for _ in range(8)]
+
+    assert replies[0].error == (404, "execution_not_found")
+    assert (429, "general_rate_limit_exceeded") in [reply.error for reply in replies]

@@ -19,7 +19,7 @@ from support.shim_server import ShimServer
 
 SECONDS = 60
 """How long bad requests are sent, however many are left."""
-FEW, EXAMPLES = 4, 10
+FEW, EXAMPLES = 3, 10
 SEED = 5
 _SHOWN = 2000
 REACHED = {
@@ -32,7 +32,9 @@ REACHED = {
     "POST /functions/{functionId}/executions",
     "GET /functions/{functionId}/executions",
     "GET /functions/{functionId}/executions/{executionId}",
-    "POST /graphql",
+    "GET /functions/{functionId}/deployments",
+    "GET /functions/{functionId}/deployments/{deploymentId}",
+    "GET /functions/usage",
 }
 """Operations of which some requests must have succeeded: else none of them came past the first checks."""
 

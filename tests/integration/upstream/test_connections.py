@@ -58,8 +58,8 @@ async def test_a_request_is_what_http_asks_for_in_one_piece(upstream: HttpUpstre
         assert await call(upstream, server) == Reply(status=200, body=b"fine")
         host, port = server.address
         assert server.requests == [
-            f"POST / HTTP/1.1\r\nhost: {host}:{port}\r\naccept-encoding: identity\r\ncontent-length: 8\r\n"
-            "content-type: text/plain\r\n\r\nquestion".encode()
+            f"POST / HTTP/1.1\r\nhost: {host}:{port}\r\naccept-encoding: identity\r\n"
+            "content-type: text/plain\r\ncontent-length: 8\r\n\r\nquestion".encode()
         ]
 
 

@@ -76,11 +76,11 @@ async def test_content_arrives_whole_on_a_connection_of_its_own_that_is_closed_a
     lines = head.split(b"\r\n")[1:]
     assert lines[1:] == [
         b"accept-encoding: identity",
-        b"content-length: 1000000",
         b"x-part: one",
         b"x-part: two",
         b"content-type: application/gzip",
         b"connection: close",
+        b"content-length: 1000000",
     ]
 
 

@@ -112,7 +112,7 @@ def test_the_current_model_tells_of_the_deployments() -> None:
     model = shown(Format.V1_7, resources={"limits": {"cpu": "2", "memory": "2048Mi"}})
 
     assert (model["deploymentId"], model["deploymentCreatedAt"]) == ("cats-v1", AT)
-    assert (model["latestDeploymentId"], model["latestDeploymentStatus"]) == ("cats-v2", "processing")
+    assert (model["latestDeploymentId"], model["latestDeploymentStatus"]) == ("cats-v2", "waiting")
     assert model["runtimeSpecification"] == "s-2vcpu-2gb"
     assert "deployment" not in model
 

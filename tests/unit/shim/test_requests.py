@@ -7,7 +7,7 @@ from appfn.shim import requests
 from appfn.shim.errors import AppwriteError
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
-from support.executions import START
+from support.executions import START, Clock
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from support.executions import START
     ],
 )
 def test_bodies_of_every_format_are_understood(body: dict[str, Any], format_: Format, asked: Asked) -> None:
-    assert requests.parse(body, format_, now=START) == asked
+    assert requests.parse(body, format_, now=Clock()) == asked
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_bodies_of_every_format_are_understood(body: dict[str, Any], format_: Fo
 )
 def test_what_cannot_be_used_is_refused_by_name(body: dict[str, Any], parameter: str) -> None:
     with pytest.raises(AppwriteError) as caught:
-        requests.parse(body, Format.V1_0, now=START)
+        requests.parse(body, Format.V1_0, now=Clock())
 
     assert caught.value.problem.type == "general_argument_invalid"
     assert f"`{parameter}`" in caught.value.message
@@ -115,17 +115,17 @@ def test_the_digest_tells_requests_apart_whatever_the_order_of_headers() -> None
     ["2030-01-02T03:05:00.000+00:00", "2030-01-02T03:05:00Z", "2030-01-02 03:05", "2030-01-02T05:05:00+02:00"],
 )
 def test_a_time_to_run_at_is_a_whole_minute_to_come(text: str) -> None:
-    asked = requests.parse({"body": "x", "async": True, "scheduledAt": text}, Format.V1_7, now=START)
+    asked = requests.parse({"body": "x", "async": True, "scheduledAt": text}, Format.V1_7, now=Clock())
 
     assert asked.scheduled_at == datetime(2030, 1, 2, 3, 5, tzinfo=UTC)
 
 
 def test_nobody_can_wait_for_a_delayed_execution() -> None:
     with pytest.raises(AppwriteError, match="must run asynchronously") as caught:
-        requests.parse({"scheduledAt": "2030-01-02T03:05:00Z"}, Format.V1_7, now=START)
+        requests.parse({"scheduledAt": "2030-01-02T03:05:00Z"}, Format.V1_7, now=Clock())
 
     assert caught.value.problem.type == "general_bad_request"
 
 
 def test_no_time_to_run_at_is_now() -> None:
-    assert requests.parse({"scheduledAt": ""}, Format.V1_7, now=START).scheduled_at is None
+    assert requests.parse({"scheduledAt": ""}, Format.V1_7, now=Clock()).scheduled_at is None

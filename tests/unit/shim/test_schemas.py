@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from appfn.api.base import Json
-from appfn.shim import models, specifications
+from appfn.shim import models, models_deployments, models_usage, specifications
 from appfn.shim.formats import Format
 from appfn.shim.function_variables import Known
+from appfn.shim.models_usage import Inventory
 from appfn.shim.rest import function_models, schemas
 from appfn.shim.rest.routes import operations
 from appfn.shim.rest.shape import Field, Shape
+from appfn.store.model import Usage
 from support import objects
 from support.executions import a_finished
 
@@ -74,12 +76,25 @@ def _variable() -> Json:
     return function_models.variable(known, "fn", "x")
 
 
+def deployment(format_: Format) -> Json:
+    item = objects.ready_deployment()
+    return models_deployments.model(models_deployments.view(item, function_id="fn", parts=(1, 2)), format_)
+
+
+def usage(format_: Format, inventory: Inventory) -> Json:
+    span = models_usage.span("7d", AT)
+    return models_usage.usage([Usage(start=span.since, completed=1, failed=1, compute_ms=5)], span, inventory, format_)
+
+
 MAKERS: dict[str, Callable[[Format], Json]] = {
     "execution": execution,
     "executionList": lambda format_: models.execution_list([execution(format_)], total=1),
     "function": function,
     "variable": variable,
     "runtime": lambda _format: function_models.runtime(objects.runtime()),
+    "deployment": deployment,
+    "usageFunction": lambda format_: usage(format_, Inventory()),
+    "usageFunctions": lambda format_: usage(format_, Inventory(functions=())),
     "specification": lambda _format: specifications.DEFAULT.model(),
 }
 

@@ -25,6 +25,7 @@ _CHALLENGE = "x-internal-challenge"
 _STATUSES = range(HTTPStatus.OK, 600)
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_MAX_UTF8 = 4
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _CUT_NOTE = f"\n[cut: more than {MAX_OUTPUT:,} bytes]"
 
@@ -82,7 +83,7 @@ def _completed(reply: Reply) -> Outcome:
     envelope = {} if not reply.body and reply.status in _BODILESS else _parse(reply.body)
     response = _response(envelope)
     stdout, stderr = _text(envelope, "stdout"), _text(envelope, "stderr")
-    if len(response.encode()) > MAX_OUTPUT:
+    if not _fits(response):
         failure = failures.response_too_large()
         lines = [stderr, failure.message] if stderr else [failure.message]
         return failures.failed(failure, stdout=_cut(stdout), stderr=_cut("\n".join(lines)))
@@ -149,12 +150,17 @@ def _text(envelope: Mapping[str, Any], field_name: str) -> str:
 
 def _clean(text: str) -> str:
     """Replace lone surrogates, which JSON can spell and no UTF-8 database or client takes."""
-    return text.encode(errors="replace").decode()
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _fits(text: str) -> bool:
+    """Tell whether a text has at most `MAX_OUTPUT` bytes."""
+    return len(text) * _MAX_UTF8 <= MAX_OUTPUT or len(text.encode()) <= MAX_OUTPUT
 
 
 def _cut(text: str) -> str:
     """Return text of at most `MAX_OUTPUT` bytes; where it is cut, its last line says so."""
-    raw = text.encode()
-    if len(raw) <= MAX_OUTPUT:
+    if _fits(text):
         return text
+    raw = text.encode()
     return raw[: MAX_OUTPUT - len(_CUT_NOTE)].decode(errors="ignore") + _CUT_NOTE

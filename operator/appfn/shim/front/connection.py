@@ -66,6 +66,8 @@ class Connection(asyncio.Protocol):
         """When it last had something to do, in the loop's seconds."""
         self._transport: asyncio.Transport
         self._peer = ""
+        self._task: asyncio.Task[None] | None = None
+        """What answers the request under way; held by the drain too, as the connection may be gone first."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -126,9 +128,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = data[whole:]
         self._busy = True
-        task = self._loop.create_task(self._serve(known, data[end:whole]))
-        self._all.desk.tasks.add(task)
-        task.add_done_callback(self._all.desk.tasks.discard)
+        self._task = self._loop.create_task(self._serve(known, data[end:whole]))
 
     async def _serve(self, known: Known, body: bytes) -> None:
         desk = self._all.desk

@@ -21,7 +21,8 @@ from appfn.shim import access_log, http, models, requests
 from appfn.shim.auth.access import EXECUTE
 from appfn.shim.auth.authenticator import KEY_HEADER, Authenticator, Verified
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Callee, Catalog, Project
+from appfn.shim.callee import Callee, Project
+from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
 from appfn.shim.errors import AppwriteError, error_of
 from appfn.shim.front.heads import Head, parse
@@ -78,7 +79,6 @@ class Desk:
         self._heads: dict[bytes, Known] = {}
         self._date = ""
         self._date_at = 0.0
-        self.tasks: set[asyncio.Task[None]] = set()
 
     @cached_property
     def _catalog(self) -> Catalog:
@@ -186,7 +186,7 @@ class Desk:
             caller = await self._auth.caller(head.headers, project)
             await self._auth.authorize(caller, EXECUTE, project)
         self._limit(asking, project, caller)
-        asked = requests.parse(http.parse_json(asking.body), head.format, now=self._clock())
+        asked = requests.parse(http.parse_json(asking.body), head.format, now=self._clock)
         if admitted is not None:
             callee, deployment_id = admitted.callee, admitted.deployment_id
         else:

@@ -1,7 +1,6 @@
 """`/v1/graphql`: each operation of a query is admitted and run as REST does it."""
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,9 +10,9 @@ from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType,
 
 from appfn.api.base import Json
 from appfn.config import ShimConfig
-from appfn.shim import http
+from appfn.shim import access_log, http
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem, error_of
 from appfn.shim.formats import Format
 from appfn.shim.graphql import asked, schema
@@ -23,7 +22,7 @@ from appfn.shim.middleware import REQUEST_ID
 from appfn.shim.rest.admission import format_of, identify
 from appfn.shim.rest.arguments import validated
 from appfn.shim.rest.operation import Context, Operation
-from appfn.shim.services import AUTH, CONFIG
+from appfn.shim.services import AUTH, CONFIG, RATE_LIMIT
 
 SCHEMA = web.AppKey("graphql_schema", GraphQLSchema)
 _AT_ONCE = 8
@@ -31,7 +30,6 @@ _AT_ONCE = 8
 _MAX_ANSWER = 33_554_432
 """Bytes of models that the operations of one request may come to."""
 _ONLY_READS = "GET runs queries only: send mutations by POST."
-_logger = logging.getLogger(__name__)
 
 
 def add_to(app: web.Application, operations: Iterable[Operation]) -> None:
@@ -57,6 +55,7 @@ async def post(request: web.Request) -> web.Response:
 
 async def _session(request: web.Request) -> "_Session":
     project, caller = await identify(request)
+    request.app[RATE_LIMIT].count(request, project, caller, what="graphql")
     return _Session(request=request, project=project, caller=caller, format=max(format_of(request), Format.V1_0))
 
 
@@ -69,7 +68,7 @@ async def _asked(request: web.Request) -> list[Asked]:
             content_type = request.headers["Content-Type"]
             return asked.of_form(await http.read_body(request), content_type, batch_size=batch_size)
         case _:
-            return asked.of_json(await http.read_value(request), batch_size=batch_size)
+            return asked.of_json(http.parse_value(await http.read_body(request)), batch_size=batch_size)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,8 +137,7 @@ class _Session:
         if error.path is not None:  # raised by an operation, not by what was asked
             cause = error.original_error or error
             problem = error_of(cause)
-            if problem is not cause and problem.problem is Problem.SERVER_ERROR:
-                _logger.error("operation failed", exc_info=cause, extra={"request_id": self.request[REQUEST_ID]})
+            access_log.note_bug(cause, problem, self.request[REQUEST_ID])
         extensions = {"code": problem.problem.status, "type": problem.problem.type}
         return shown | {"message": problem.message, "extensions": extensions}
 

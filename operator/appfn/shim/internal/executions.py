@@ -42,7 +42,7 @@ async def submit(request: web.Request) -> web.Response:
         return answered
     if original := http.text(body, "replayOf"):
         return http.reply(observed(await _replay(request, function, uid=uid, original=original)), status=202)
-    asked = requests.parse({"async": True, **body}, Format.V1_4, now=request.app[SURROUNDINGS].now())
+    asked = requests.parse({"async": True, **body}, Format.V1_4, now=request.app[SURROUNDINGS].now)
     record = await request.app[EXECUTOR].enqueue(
         ExecutionRequest(
             id=uid,

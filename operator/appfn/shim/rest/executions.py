@@ -17,7 +17,7 @@ from appfn.shim import handover, http, models, requests
 from appfn.shim.auth.access import EXECUTE
 from appfn.shim.auth.identity import Caller, Guest
 from appfn.shim.bodies import SMALL
-from appfn.shim.catalog import Callee, Project
+from appfn.shim.callee import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked
@@ -43,7 +43,7 @@ async def create(request: web.Request) -> web.Response:
     key = idempotency_key(request, caller)
     if key is None:
         _refuse_unread(request, project, caller)
-    asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now())
+    asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now)
     callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
     permit(caller, callee)
     if key is None and not asked.asynchronous:
@@ -76,7 +76,9 @@ async def create(request: web.Request) -> web.Response:
 async def run_create(context: Context) -> Answer:
     """Run a function."""
     context.app[RATE_LIMIT].count(context.request, context.project, context.caller)
-    asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now())
+    if (made := await handover.executed_elsewhere(context, context.arguments)) is not None:
+        return made
+    asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(context.caller, callee)
     if not asked.asynchronous:

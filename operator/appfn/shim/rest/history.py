@@ -11,7 +11,7 @@ from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.rest.executions import idempotency_key, model, new_id, permit, scoped_key, timing
 from appfn.shim.rest.listing import PARAMETERS
 from appfn.shim.rest.operation import Answer, Context, Operations, path
-from appfn.shim.services import CATALOG, EXECUTOR, SIBLINGS, STORE, SURROUNDINGS
+from appfn.shim.services import CATALOG, EXECUTOR, RATE_LIMIT, SIBLINGS, STORE, SURROUNDINGS
 from appfn.store.model import Deletion, ExecutionQuery
 
 _LISTED_OUTPUT = 65_536
@@ -101,6 +101,7 @@ async def delete(context: Context) -> Answer:
 async def replay(context: Context) -> Answer:
     """Run an execution again, in the background, with all that its function was given the first time."""
     app, caller = context.app, context.caller
+    app[RATE_LIMIT].count(context.request, context.project, caller)
     key = idempotency_key(context.request, caller)
     callee = await app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(caller, callee)

@@ -42,7 +42,7 @@ _EXECUTION = Model(
         text("errors", "What the function logged as errors; blank for clients."),
         Field("duration", Shape.NUMBER, "Seconds the function ran."),
         text("scheduledAt", "When it is to run, as ISO 8601; empty for at once."),
-        sometimes(text("replayOf", "The execution that it repeats; empty for none. appfn's own.")),
+        text("replayOf", "The execution that it repeats; empty for none. appfn's own."),
     ),
     older=(
         whole("statusCode", "`responseStatusCode` before 1.4."),

@@ -73,6 +73,12 @@ def _inventory(deployments: Iterable[Deployment], functions: Iterable[Function] 
     made = [at for function in functions if (at := function.metadata.creation_timestamp)] if functions else []
     return Inventory(
         functions=None if functions is None else [Present(at) for at in made],
-        deployments=[Present(at) for item in found if (at := item.metadata.creation_timestamp)],
+        deployments=[Present(at, _source(item)) for item in found if (at := item.metadata.creation_timestamp)],
         outputs=outputs,
     )
+
+
+def _source(deployment: Deployment) -> int:
+    """Return the bytes of an uploaded source; 0 for others, whose size is not known."""
+    uploaded = deployment.spec.source.artifact
+    return 0 if uploaded is None else uploaded.size or 0
