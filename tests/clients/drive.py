@@ -67,7 +67,7 @@ def value_of(argument: Any) -> Any:
         case {"$file": path}:
             return InputFile.from_path(path)
         case {"$query": [method, *values]}:
-            return getattr(Query, snake(method))(*values)
+            return getattr(Query, method if hasattr(Query, method) else snake(method))(*values)
         case _:
             return argument
 

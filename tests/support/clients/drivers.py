@@ -241,7 +241,6 @@ class CliDriver:
         return {service: list(methods) for service, methods in commands.items()}, options
 
     def _words(self, options: set[str], name: str, value: Any) -> list[str]:
-        name = "xpath" if name == "path" else name
         if name not in options or value in ([], ""):
             return []
         match value:

@@ -169,6 +169,7 @@ def create_execution(world: World) -> None:
         data=PAYLOAD,
         body=PAYLOAD,
         path="/told?by=story",
+        xpath="/told?by=story",
         method="POST",
         headers={"x-story": "1"},
         **{"async": False},
