@@ -8,7 +8,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self, TypeVar
 
@@ -20,9 +19,9 @@ from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.api.runtime import Architecture, Runtime
 from appfn.core import variables
 from appfn.core.activation import leaving
-from appfn.core.quantity import memory_mb
-from appfn.core.shares import ALONE, Part, capacity, share_of
+from appfn.core.shares import ALONE, Part, capacity
 from appfn.kube.protocols import Cache, Watcher, WatchEventType
+from appfn.shim.callee import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.origins import Origins
@@ -35,51 +34,6 @@ _LAG_SECONDS = 2.0
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _I = TypeVar("_I")
 ResourceListener = Callable[[Function | Deployment | None, Function | Deployment | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A namespace that is an Appwrite project."""
-
-    id: str
-    namespace: str
-    origins: Origins = field(default=Origins(), compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callee:
-    """A function that can be called now, with all that a call needs to know."""
-
-    project: Project
-    function: Function
-    runtime: Runtime
-    deployment: Deployment
-    artifacts: Mapping[Architecture, str]
-    """Digest of the built artifact per architecture that is ready; never empty."""
-    constants: Mapping[str, str]
-    """Those of Appwrite's variables that are the same for each call."""
-    part: Part = ALONE
-    """The process this is."""
-
-    @property
-    def entrypoint(self) -> str:
-        """The file to run."""
-        return self.deployment.spec.entrypoint or self.runtime.spec.entrypoint
-
-    @property
-    def memory_mb(self) -> int:
-        """Memory of each of its pods, in MiB."""
-        return memory_mb(self.function.spec.resources or self.runtime.spec.resources)
-
-    @property
-    def capacity(self) -> int:
-        """How many calls of the function this process can run at once."""
-        return capacity(self.function, self.runtime, self.part)
-
-    @property
-    def minimum(self) -> int:
-        """How many pods this process keeps loaded."""
-        return share_of(self.function, self.function.spec.scaling.min_replicas, self.part)
 
 
 class Catalog:

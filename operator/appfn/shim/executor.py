@@ -17,7 +17,7 @@ from appfn.core import variables
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Invocation, Outcome
 from appfn.errors import InvalidSpecError
 from appfn.shim.auth.users import Users
-from appfn.shim.catalog import Callee
+from appfn.shim.callee import Callee
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.metrics import Metrics
 from appfn.shim.ports import Invoker, Listener

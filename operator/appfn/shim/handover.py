@@ -16,7 +16,7 @@ from appfn.api.base import Json
 from appfn.api.function import Function
 from appfn.core.shares import servers
 from appfn.shim import formats, http, siblings
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.formats import Format
 from appfn.shim.middleware import REQUEST_ID

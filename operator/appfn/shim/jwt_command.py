@@ -20,7 +20,7 @@ from appfn.kube.protocols import Reader
 from appfn.shim import master_key
 from appfn.shim.auth import user_token
 from appfn.shim.auth.identity import UserClaims, memberships_of, teams_of
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _LONGEST = int(user_token.LIFETIME.total_seconds())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.client_address import Proxies
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.siblings import from_sibling

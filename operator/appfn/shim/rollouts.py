@@ -7,7 +7,8 @@ one before until the new one has its pods loaded.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from appfn.shim.catalog import Callee, Catalog
+from appfn.shim.callee import Callee
+from appfn.shim.catalog import Catalog
 from appfn.shim.ports import Invoker
 
 

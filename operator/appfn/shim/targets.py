@@ -14,7 +14,8 @@ from appfn.core import variables
 from appfn.core.records import ExecutionRequest, Origin
 from appfn.dispatch.dispatcher import Target
 from appfn.errors import AppfnError
-from appfn.shim.catalog import Callee, Catalog
+from appfn.shim.callee import Callee
+from appfn.shim.catalog import Catalog
 from appfn.shim.ports import Invoker
 from appfn.shim.variables import VariableResolver
 

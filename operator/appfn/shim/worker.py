@@ -18,7 +18,8 @@ from datetime import datetime, timedelta
 from appfn.api.execution import FailureReason
 from appfn.core.records import ExecutionRecord, Outcome
 from appfn.errors import AppfnError, QueueFullError, TransientError
-from appfn.shim.catalog import Callee, Catalog
+from appfn.shim.callee import Callee
+from appfn.shim.catalog import Catalog
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.executor import Executor, failed
 

@@ -15,7 +15,7 @@ from appfn.core.records import Invocation, Outcome
 from appfn.kube.client import KubeCluster
 from appfn.shim.auth import user_token
 from appfn.shim.auth.identity import UserClaims
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.services import MASTER_KEY, STORE
 from support.fake_invoker import FakeInvoker, completed
 from support.project import ProjectKit

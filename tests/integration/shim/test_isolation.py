@@ -20,7 +20,7 @@ from appfn.api.kinds import CONFIG_MAP, DEPLOYMENT, EXECUTION, FUNCTION, NAMESPA
 from appfn.kube.client import KubeCluster
 from appfn.shim.auth import user_token
 from appfn.shim.auth.identity import Scope, UserClaims
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.graphql.schema import field_name
 from appfn.shim.rest.operation import In, Operation, Parameter, Type
 from appfn.shim.rest.routes import BASE, operations

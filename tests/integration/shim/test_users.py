@@ -13,7 +13,7 @@ import pytest
 from appfn.core.records import Invocation, Outcome
 from appfn.shim.auth import user_token
 from appfn.shim.auth.identity import UserClaims
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.services import MASTER_KEY
 from localcluster.controlplane import ControlPlane
 from support.fake_invoker import FakeInvoker, completed

@@ -16,7 +16,7 @@ from appfn.shim.auth.authenticator import KEY_HEADER, AuthCluster, Authenticator
 from appfn.shim.auth.identity import Guest, KeyCaller
 from appfn.shim.auth.issuers import Issuers
 from appfn.shim.auth.users import Users
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

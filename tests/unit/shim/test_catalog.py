@@ -11,7 +11,8 @@ from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.kube.protocols import WatchEvent, WatchEventType
 from appfn.shim import own_writes
-from appfn.shim.catalog import Callee, Catalog
+from appfn.shim.callee import Callee
+from appfn.shim.catalog import Catalog
 from support.objects import DIGEST, metadata
 
 _BUILD = {"architecture": "amd64", "phase": "ready", "artifact": {"digest": DIGEST, "size": 1}}

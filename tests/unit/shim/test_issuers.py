@@ -11,7 +11,7 @@ from appfn.errors import ForbiddenError, TransientError
 from appfn.kube.protocols import Reader
 from appfn.shim.auth.issuers import Issuers
 from appfn.shim.auth.oidc import Issuer
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 
 ISSUER = Issuer(issuer="https://login.example.com", audience=["shop"], jwks_uri="https://login.example.com/keys")
 SHOP = Project("Shop", "shop")

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from appfn.errors import ConfigError
 from appfn.shim.auth.identity import Caller, Guest, KeyCaller, UserCaller, UserClaims
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.client_address import Proxies
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.rate_limit import LIMITS, RateLimit, Windows

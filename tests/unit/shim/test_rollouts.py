@@ -6,7 +6,8 @@ from appfn.api.deployment import Deployment
 from appfn.api.function import Function
 from appfn.api.kinds import Key
 from appfn.api.runtime import Architecture, Runtime
-from appfn.shim.catalog import Callee, Catalog, Project
+from appfn.shim.callee import Callee, Project
+from appfn.shim.catalog import Catalog
 from appfn.shim.rollouts import Rollouts
 from support.fake_invoker import FakeInvoker
 

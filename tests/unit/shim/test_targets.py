@@ -4,7 +4,8 @@ from typing import Any, cast
 
 from appfn.api.function import Function
 from appfn.dispatch.dispatcher import Target
-from appfn.shim.catalog import Callee, Catalog, Project
+from appfn.shim.callee import Callee, Project
+from appfn.shim.catalog import Catalog
 from appfn.shim.targets import Targets
 from appfn.shim.variables import VariableResolver
 from support.clock import on_virtual_clock

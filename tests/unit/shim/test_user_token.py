@@ -16,7 +16,7 @@ from appfn.shim.auth import user_token
 from appfn.shim.auth.identity import UserClaims
 from appfn.shim.auth.issuers import Issuers
 from appfn.shim.auth.users import Users
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
 
 MASTER = b"m" * 32

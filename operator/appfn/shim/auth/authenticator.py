@@ -22,7 +22,7 @@ from appfn.shim.auth.identity import Caller, Guest, KeyCaller, ServiceAccountCal
 from appfn.shim.auth.user_token import MAX_TOKEN
 from appfn.shim.auth.users import Users
 from appfn.shim.cache import Freshness, TtlCache
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
 
 KEY_HEADER = "X-Appwrite-Key"

@@ -17,7 +17,7 @@ from appfn.kube.protocols import Reader
 from appfn.shim.auth import oidc
 from appfn.shim.auth.oidc import Issuer
 from appfn.shim.cache import Freshness, TtlCache
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
 
 _KEYS_SECONDS = 300.0

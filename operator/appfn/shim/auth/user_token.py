@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 
 from appfn.shim.auth.identity import UserClaims, memberships_of, teams_of
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
 
 LIFETIME = timedelta(seconds=900)

@@ -11,7 +11,7 @@ from datetime import datetime
 from appfn.shim.auth import oidc, user_token
 from appfn.shim.auth.identity import UserCaller, UserClaims
 from appfn.shim.auth.issuers import Issuers
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 
 _CACHE_SIZE = 16_384
 

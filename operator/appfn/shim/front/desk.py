@@ -21,7 +21,8 @@ from appfn.shim import access_log, http, models, requests
 from appfn.shim.auth.access import EXECUTE
 from appfn.shim.auth.authenticator import KEY_HEADER, Authenticator, Verified
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Callee, Catalog, Project
+from appfn.shim.callee import Callee, Project
+from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
 from appfn.shim.errors import AppwriteError, error_of
 from appfn.shim.front.heads import Head, parse

@@ -12,7 +12,7 @@ from appfn.api.base import Json
 from appfn.config import ShimConfig
 from appfn.shim import access_log, http
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem, error_of
 from appfn.shim.formats import Format
 from appfn.shim.graphql import asked, schema

@@ -5,7 +5,7 @@ from aiohttp import web
 from appfn.shim import formats
 from appfn.shim.auth.access import Access
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.formats import Format
 from appfn.shim.services import AUTH, CATALOG
 

@@ -6,7 +6,7 @@ from appfn.api.base import Json
 from appfn.api.function import Function
 from appfn.shim import http
 from appfn.shim.auth.access import EVENTS_WRITE
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.events import incoming, webhook
 from appfn.shim.events.delivery import Told, counted

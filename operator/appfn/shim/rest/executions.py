@@ -17,7 +17,7 @@ from appfn.shim import handover, http, models, requests
 from appfn.shim.auth.access import EXECUTE
 from appfn.shim.auth.identity import Caller, Guest
 from appfn.shim.bodies import SMALL
-from appfn.shim.catalog import Callee, Project
+from appfn.shim.callee import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 from appfn.shim.requests import Asked

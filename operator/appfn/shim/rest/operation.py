@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from appfn.api.base import Json
 from appfn.shim.auth.access import Access
 from appfn.shim.auth.identity import Caller
-from appfn.shim.catalog import Project
+from appfn.shim.callee import Project
 from appfn.shim.formats import Format
 
 
