@@ -125,6 +125,23 @@ async def test_the_generation_of_1_0_reads_what_it_wrote(admin: Client) -> None:
     assert (await old.call("GET", "/v1/functions/hello")).body["vars"] == [model]
 
 
+async def test_a_secret_survives_a_client_of_0_15_that_sends_back_what_it_was_shown(
+    admin: Client, invoker: FakeInvoker
+) -> None:
+    model = await create(admin, key="TOKEN", value="t0p", secret=True)
+    old = replace(admin, response_format="0.15.0")
+    shown = (await old.call("GET", "/v1/functions/hello")).body
+    assert shown["vars"] == {"TOKEN": ""}
+
+    for given, wanted in (("", "t0p"), ("n3w", "n3w")):
+        change = {"name": "hello", "execute": [], "vars": {"TOKEN": given, "MODE": "x"}}
+        assert (await old.call("PUT", "/v1/functions/hello", change)).status == 200
+        await admin.execute()
+        assert invoker.invocations[-1].variables["TOKEN"] == wanted
+        seen = (await admin.call("GET", f"{VARIABLES}/{model['$id']}")).body
+        assert (seen["value"], seen["secret"]) == ("", True)
+
+
 async def test_a_new_value_holds_for_the_next_call(admin: Client, project: ProjectKit, invoker: FakeInvoker) -> None:
     model = await create(admin, key="TOKEN", value="1")
     for value in ("2", "3", "4"):
