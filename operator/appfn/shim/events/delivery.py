@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from appfn.api.execution import Trigger
 from appfn.api.function import Function
 from appfn.core.records import ExecutionRequest, Origin
-from appfn.errors import AppfnError
+from appfn.errors import AppfnError, IdempotencyError
 from appfn.shim.events.occurrence import Occurrence
 from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.executor import Executor
@@ -24,7 +24,9 @@ class Told:
 
     function: Function
     execution_id: str = ""
-    """Empty where it got none, because it is disabled."""
+    """Empty where it got none."""
+    skipped: str = ""
+    """Why it got none: it is `disabled`, or the execution that it got by an earlier delivery was `deleted`."""
     new: bool = False
     """Whether it was accepted now; an earlier delivery of the same event may have done so."""
 
@@ -70,9 +72,12 @@ class Delivery:
 
     async def _accept(self, occurrence: Occurrence, function: Function) -> Told:
         if not function.spec.enabled:
-            return Told(function=function)
+            return Told(function=function, skipped="disabled")
         request = _request(occurrence, function)
-        record = await self.executor.enqueue(request)
+        try:
+            record = await self.executor.enqueue(request)
+        except IdempotencyError:  # without a hash, for nothing else
+            return Told(function=function, skipped="deleted")
         return Told(function=function, execution_id=record.id, new=record.id == request.id)
 
 
