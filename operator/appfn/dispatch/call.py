@@ -3,97 +3,134 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 from appfn.api.execution import Failure, PhaseTimes
 from appfn.core.records import Invocation, Outcome
 from appfn.dispatch import failures
 from appfn.dispatch.messages import Reply
-from appfn.dispatch.pod import RuntimePod
 from appfn.dispatch.protocols import v2
-from appfn.dispatch.upstream import Address, LostError, MalformedError, NotSentError, Upstream
+from appfn.dispatch.tasks import Tasks
+from appfn.dispatch.upstream import Address, Exchange, LostError, MalformedError, NotSentError, Upstream
+from appfn.dispatch.waiting import Slot
 
 _OBITUARY_SECONDS: Final = 1.5
 """How long a broken call waits to be told why, as with OOMKilled: the kubelet reports within a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """The end of a call."""
+class CallServices:
+    """What all calls share."""
 
-    outcome: Outcome
-    pod_usable: bool
-    """False: what still happens in the pod is unknown, so it must take no more calls."""
-
-
-_Judgement: TypeAlias = tuple[Outcome, bool]
-"""An outcome without its time, and `Ended.pod_usable`."""
+    upstream: Upstream
+    tasks: Tasks
+    port: int
+    """The runtime server's."""
+    now: Callable[[], float]
+    """Monotonic seconds."""
 
 
 class Call:
-    """Owns the request: whoever asked for it may leave, the call goes on until it ends or times out."""
+    """Owns the request: whoever asked for it may leave, the call goes on until it ends or times out.
 
-    def __init__(self, invocation: Invocation, pod: RuntimePod, *, upstream: Upstream, port: int) -> None:
-        """`port`: the runtime server's."""
+    It costs no task of its own: the connection tells when the reply is there.
+    """
+
+    def __init__(
+        self,
+        services: CallServices,
+        invocation: Invocation,
+        slot: Slot,
+        *,
+        on_end: Callable[["Call"], None],
+    ) -> None:
+        """`on_end` is called once, when the slot is to be given back."""
+        self.slot: Final = slot
+        self.answered = False
+        """Once it has ended: whether the pod gave an answer."""
+        self.pod_usable = False
+        """Likewise. False: what still happens in the pod is unknown, so it must take no more calls."""
+        self._services = services
         self._invocation = invocation
-        self._pod = pod
-        self._upstream = upstream
-        self._port = port
+        self._on_end = on_end
         self._aborted: Failure | None = None
-        self._task: asyncio.Task[object] | None = None
+        self._exchange: Exchange | None = None
+        self._seconds = 0.0
+        self._began = 0.0
+        self._end: asyncio.Future[Reply | Outcome] = asyncio.get_running_loop().create_future()
 
     def abort(self, failure: Failure) -> None:
         """End the call now, with this failure."""
         if self._aborted is None:
             self._aborted = failure
-            if self._task is not None:
-                self._task.cancel()
+            if self._exchange is not None:
+                self._exchange.close()
 
-    async def run(self, now: Callable[[], float]) -> Ended | None:
-        """Send and judge; `now` gives monotonic seconds. None: the pod took no connection, nothing was sent."""
-        self._task = asyncio.current_task()
-        began = now()
+    async def run(self) -> Outcome | None:
+        """Send and judge. None: the pod took no connection, nothing was sent. Cancelling leaves what was sent alone."""
         try:
-            outcome, pod_usable = await self._attempt()
+            await self._send()
         except NotSentError:
+            self._on_end(self)
             return None
-        seconds = now() - began
-        outcome = replace(outcome, duration=seconds, times=PhaseTimes(run_ms=round(seconds * 1000)))
-        return Ended(outcome=outcome, pod_usable=pod_usable)
+        except BaseException:
+            self.pod_usable = True  # nothing was sent
+            self._on_end(self)
+            raise
+        end = await self._end
+        return self._outcome(v2.decode(end) if isinstance(end, Reply) else end)
 
-    async def _attempt(self) -> _Judgement:
-        try:
-            return await self._judged() if self._aborted is None else (failures.failed(self._aborted), False)
-        except asyncio.CancelledError:
-            if (failure := self._abortion()) is None:
-                raise
-            return failures.failed(failure), False
+    async def _send(self) -> None:
+        pod, services, invocation = self.slot.pod, self._services, self._invocation
+        request = v2.encode(invocation, key=pod.runtime_key)
+        self._began = services.now()
+        self._exchange = await services.upstream.send(
+            Address(pod.address.result(), services.port),
+            request,
+            seconds=float(invocation.timeout),
+            limit=v2.MAX_ENVELOPE,
+            on_end=self._on_reply,
+        )
+        if self._aborted is not None:
+            self._exchange.close()
 
-    def _abortion(self) -> Failure | None:
-        """Return why the task was cancelled by `abort`, if it was."""
-        if self._aborted is not None and self._task is not None:
-            self._task.uncancel()
-        return self._aborted
+    def _outcome(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with what it took, the wait for the pod included."""
+        waited, seconds = self.slot.waited, self._seconds
+        times = PhaseTimes(
+            queue_ms=waited.queue_ms,
+            claim_ms=waited.claim_ms,
+            load_ms=waited.load_ms,
+            boot_ms=waited.boot_ms,
+            run_ms=round(seconds * 1000),
+        )
+        return replace(outcome, duration=seconds, cold_start=self.slot.cold, times=times)
 
-    async def _judged(self) -> _Judgement:
-        try:
-            reply = await self._exchange()
-        except TimeoutError:
-            return failures.timeout(self._invocation.timeout), False
-        except MalformedError as error:
-            return failures.failed(failures.invalid_response(str(error))), False
-        except LostError:
-            return failures.failed(await self._obituary()), False
-        # A runtime whose answer was cut off is still busy with it.
-        return v2.decode(reply), reply.complete
+    def _on_reply(self, end: Reply | Exception) -> None:
+        self._seconds = self._services.now() - self._began
+        if isinstance(end, Reply):
+            # A runtime whose answer was cut off is still busy with it.
+            self.answered = self.pod_usable = end.complete
+            self._conclude(end)
+        elif self._aborted is not None:
+            self._conclude(failures.failed(self._aborted))
+        elif isinstance(end, LostError):
+            self._services.tasks.start(self._mourn(), name=f"obituary {self._invocation.execution_id}")
+        elif isinstance(end, TimeoutError):
+            self._conclude(failures.timeout(self._invocation.timeout))
+        else:
+            assert isinstance(end, MalformedError)
+            self._conclude(failures.failed(failures.invalid_response(str(end))))
 
-    async def _exchange(self) -> Reply:
-        request = v2.encode(self._invocation, key=self._pod.runtime_key)
-        address = Address(self._pod.address.result(), self._port)
-        seconds = float(self._invocation.timeout)
-        return await self._upstream.call(address, request, seconds=seconds, limit=v2.MAX_ENVELOPE)
+    async def _mourn(self) -> None:
+        """Find out why the connection broke before the pod is given up."""
+        pod = self.slot.pod
+        await asyncio.wait({pod.ending}, timeout=_OBITUARY_SECONDS)
+        why = pod.ending.result() if pod.ending.done() else "the connection broke"
+        self._seconds = self._services.now() - self._began
+        self._conclude(failures.failed(self._aborted or failures.pod_lost(pod.key.name, why)))
 
-    async def _obituary(self) -> Failure:
-        await asyncio.wait({self._pod.ending}, timeout=_OBITUARY_SECONDS)
-        why = self._pod.ending.result() if self._pod.ending.done() else "the connection broke"
-        return failures.pod_lost(self._pod.key.name, why)
+    def _conclude(self, end: Reply | Outcome) -> None:
+        if not self._end.done():  # else whoever asked has left
+            self._end.set_result(end)
+        self._on_end(self)

@@ -1,12 +1,12 @@
 """HTTP to pods over kept-alive connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from appfn.dispatch.http1 import Connection, request_head
 from appfn.dispatch.messages import Reply, Request
-from appfn.dispatch.upstream import Address, NotSentError
+from appfn.dispatch.upstream import Address, Exchange, NotSentError
 
 _KEEP_ALIVE_SECONDS: Final = 3.0
 """Less than the 5 s after which a Node.js server closes an idle connection: one must not be closed while we use it."""
@@ -42,16 +42,24 @@ class HttpUpstream:
     async def call(self, address: Address, request: Request, *, seconds: float, limit: int) -> Reply:
         """See `Upstream`."""
         deadline = self._loop.time() + seconds
-        head = request_head(
-            address,
-            method=request.method,
-            path=request.path,
-            headers=request.headers.items(),
-            size=len(request.body),
-        )
+        message, bodiless = _message(address, request), request.method == "HEAD"
         connection = self._take(address) or await self._connect(address, min(seconds, _CONNECT_SECONDS))
-        bodiless = request.method == "HEAD"
-        return await connection.call(head + request.body, limit=limit, deadline=deadline, bodiless=bodiless)
+        return await connection.call(message, limit=limit, deadline=deadline, bodiless=bodiless)
+
+    async def send(
+        self,
+        address: Address,
+        request: Request,
+        *,
+        seconds: float,
+        limit: int,
+        on_end: Callable[[Reply | Exception], None],
+    ) -> Exchange:
+        """See `Upstream`."""
+        deadline = self._loop.time() + seconds
+        message, bodiless = _message(address, request), request.method == "HEAD"
+        connection = self._take(address) or await self._connect(address, min(seconds, _CONNECT_SECONDS))
+        return connection.send(message, limit=limit, deadline=deadline, bodiless=bodiless, on_end=on_end)
 
     async def push(
         self,
@@ -128,3 +136,14 @@ class HttpUpstream:
             if not idle:
                 del self._idle[address]
         self._timer = self._loop.call_later(self._keep_alive / 3, self._sweep) if self._idle else None
+
+
+def _message(address: Address, request: Request) -> bytes:
+    head = request_head(
+        address,
+        method=request.method,
+        path=request.path,
+        headers=request.headers.items(),
+        size=len(request.body),
+    )
+    return head + request.body

@@ -30,7 +30,7 @@ from appfn.core.records import Invocation, Outcome
 from appfn.core.shares import Part
 from appfn.dispatch import failures
 from appfn.dispatch.adoption import Adoption, Home
-from appfn.dispatch.call import Call, Ended
+from appfn.dispatch.call import Call, CallServices
 from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet, PodCluster
@@ -143,6 +143,9 @@ class Dispatcher:
             queue_limit=config.sync_queue_limit,
             wait_seconds=config.pod_start_seconds,
             now=now,
+        )
+        self._call_services: Final = CallServices(
+            upstream=self._upstream, tasks=self._tasks, port=self._ports.runtime, now=now
         )
         self._groups: Final[dict[_GroupKey, Group]] = {}
         self._targets: Mapping[str, Target] = {}
@@ -281,9 +284,9 @@ class Dispatcher:
                 return replace(failures.failed(error.failure), times=waited)
             if on_start is not None and attempt == 0:
                 await self._begin(group, slot, on_start)
-            ended = await self._call(group, slot, invocation)
-            if ended is not None:
-                return _placed(ended.outcome, slot)
+            outcome = await self._call(group, slot, invocation)
+            if outcome is not None:
+                return outcome
             pod = slot.pod.key.name
         return failures.failed(failures.pod_unreachable(pod))
 
@@ -294,25 +297,19 @@ class Dispatcher:
             group.release(slot, pod_usable=True, answered=False)
             raise
 
-    async def _call(self, group: Group, slot: Slot, invocation: Invocation) -> Ended | None:
-        """Run the call in a task of its own, which the caller's cancellation does not reach."""
-        call = Call(invocation, slot.pod, upstream=self._upstream, port=self._ports.runtime)
-        group.attach(slot, call)
+    async def _call(self, group: Group, slot: Slot, invocation: Invocation) -> Outcome | None:
+        """Run the call, which the caller's cancellation does not reach once it is sent."""
+
+        def on_end(call: Call) -> None:
+            group.end(call)
+            self._work.leave()
+
+        call = Call(self._call_services, invocation, slot, on_end=on_end)
+        group.attach(call)
+        self._work.enter()
         self._counters.calls += 1
         self._counters.cold_calls += slot.cold
-        task = self._tasks.spawn(self._own(group, slot, call), name=f"execution {invocation.execution_id}")
-        return await asyncio.shield(task)
-
-    async def _own(self, group: Group, slot: Slot, call: Call) -> Ended | None:
-        ended: Ended | None = None
-        with self._work:
-            try:
-                ended = await call.run(self._now)
-            finally:
-                group.detach(slot, call)
-                usable = ended is not None and ended.pod_usable
-                group.release(slot, pod_usable=usable, answered=usable)
-        return ended
+        return await call.run()
 
     def _group(self, source: Source, code: Code) -> Group:
         """Return the group that serves this code now; one whose pods are of an outdated template is replaced."""
@@ -383,9 +380,3 @@ class Dispatcher:
 
     def _all_groups(self) -> list[Group]:
         return [*self._groups.values(), *self._replaced]
-
-
-def _placed(outcome: Outcome, slot: Slot) -> Outcome:
-    """Return the outcome with what happened before the request was sent."""
-    times = slot.times.model_copy(update={"run_ms": outcome.times.run_ms})
-    return replace(outcome, cold_start=slot.cold, times=times)

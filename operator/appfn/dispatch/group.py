@@ -149,15 +149,18 @@ class Group:
             return  # what still runs in the pod may end; whoever comes after us asks it
         if not pod_usable or pod.state is PodState.DRAINING:
             self._discard(pod)
+        elif self._settled:
+            return
         self.step()
 
-    def attach(self, slot: Slot, call: Call) -> None:
-        """Tell that a call runs in the slot, so that it ends when its pod vanishes."""
-        self._calls.setdefault(slot.pod.key.name, set()).add(call)
+    def attach(self, call: Call) -> None:
+        """Tell that a call runs in its slot, so that it ends when its pod vanishes."""
+        self._calls.setdefault(call.slot.pod.key.name, set()).add(call)
 
-    def detach(self, slot: Slot, call: Call) -> None:
-        """Undo `attach`."""
-        self._calls[slot.pod.key.name].discard(call)
+    def end(self, call: Call) -> None:
+        """Undo `attach`, and give the slot back."""
+        self._calls[call.slot.pod.key.name].discard(call)
+        self.release(call.slot, pod_usable=call.pod_usable, answered=call.answered)
 
     @property
     def timeout(self) -> float:
@@ -203,6 +206,16 @@ class Group:
                 call.abort(failure)
         self._queue.close()
 
+    @property
+    def _settled(self) -> bool:
+        """Tell whether a pod that falls idle calls for nothing: nobody waits, and the idle are looked after in time.
+
+        The timer that is set may go off before a pod has been idle for long enough: then it is set anew.
+        """
+        if self._queue or self._standing is Standing.RETIRED:
+            return False
+        return self._timer is not None or len(self._pods) <= self._limits.minimum
+
     def step(self) -> None:
         """Bring pods and queue in line with what is wanted."""
         if self._closed:
@@ -244,7 +257,7 @@ class Group:
         now = self._services.now()
         pod.in_flight += 1
         cold = pod.timeline.loaded > since
-        return Slot(pod=pod, cold=cold, times=pod.timeline.waited(since, now))
+        return Slot(pod=pod, cold=cold, waited=pod.timeline.waited(since, now))
 
     def _free_pod(self) -> RuntimePod | None:
         """Return the pod for the next call: the least busy, and the last used among equals: the others fall idle."""

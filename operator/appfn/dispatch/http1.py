@@ -9,7 +9,7 @@ from appfn.dispatch.messages import Reply
 from appfn.dispatch.replies import ReplyParser
 from appfn.dispatch.upstream import Address, LostError, MalformedError
 
-_Answer: TypeAlias = "asyncio.Future[Reply | Exception]"
+_End: TypeAlias = Callable[[Reply | Exception], None]
 
 
 def request_head(address: Address, *, method: str, path: str, headers: Iterable[tuple[str, str]], size: int) -> bytes:
@@ -55,8 +55,9 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._replies = ReplyParser()
-        self._answer: _Answer | None = None
+        self._on_end: _End | None = None
         """None between exchanges: an idle connection holds no payload."""
+        self._timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         """Awaited by a sender while the transport has enough to send."""
         self._single = False
@@ -68,28 +69,34 @@ class Connection(asyncio.Protocol):
         """Tell whether nothing can be sent any more."""
         return self._transport.is_closing()
 
+    def serves(self, on_end: _End) -> bool:
+        """Tell whether the exchange under way is the one that tells `on_end`."""
+        return self._on_end is not None and self._on_end == on_end
+
     async def call(self, message: bytes, *, limit: int, deadline: float, bodiless: bool = False) -> Reply:
         """Send a whole request and return its reply; `deadline` in the loop's seconds. See `Upstream.call`."""
-        self._replies.expect(limit=limit, bodiless=bodiless)
-        answer: _Answer = self._loop.create_future()
-        self._answer = answer
-        timer = self._loop.call_at(deadline, self._expire, answer)
-        self._transport.write(message)
+        answer: asyncio.Future[Reply | Exception] = self._loop.create_future()
+        exchange = self.send(message, limit=limit, deadline=deadline, bodiless=bodiless, on_end=_settles(answer))
         try:
             return _reply(await answer)
         except asyncio.CancelledError:
-            if answer.cancelled():  # else it was answered in the same moment, and others may use the connection
-                self.close()
+            exchange.close()
             raise
-        finally:
-            timer.cancel()
+
+    def send(self, message: bytes, *, limit: int, deadline: float, bodiless: bool, on_end: _End) -> "_Exchange":
+        """Send a whole request; `deadline` in the loop's seconds. See `Upstream.send`."""
+        self._replies.expect(limit=limit, bodiless=bodiless)
+        self._on_end = on_end
+        self._timer = self._loop.call_at(deadline, self._expire)
+        self._transport.write(message)
+        return _Exchange(self, on_end)
 
     async def push(self, head: bytes, content: AsyncIterator[bytes], *, size: int, limit: int) -> Reply:
         """Send `size` bytes of content after a head, no faster than they are taken, and close. See `Upstream.push`."""
         self._replies.expect(limit=limit)
         self._single = True
-        answer: _Answer = self._loop.create_future()
-        self._answer = answer
+        answer: asyncio.Future[Reply | Exception] = self._loop.create_future()
+        self._on_end = _settles(answer)
         self._transport.write(head)
         sender = asyncio.create_task(self._send(content, size))
         sender.add_done_callback(self._on_sent)
@@ -111,7 +118,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        if self._answer is None or self._answer.done():
+        if self._on_end is None:
             self.close()
             return
         try:
@@ -145,23 +152,32 @@ class Connection(asyncio.Protocol):
             drained.set_result(None)
 
     def _finish(self, reply: Reply) -> None:
-        self._settle(reply)
         # A reply that came before its request was sent whole would have the rest of it sent before the next one.
         if self._replies.reusable and not self._single and not self._transport.get_write_buffer_size():
-            self._on_idle(self)
+            on_end = self._end()
+            self._on_idle(self)  # first, as whoever is told of the reply may have the next request at hand
+            if on_end is not None:
+                on_end(reply)
         else:
+            self._settle(reply)
             self.close()
 
     def _settle(self, outcome: Reply | Exception) -> None:
-        """Answer whoever waits, if anybody still does; the first outcome counts."""
-        answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
-            answer.set_result(outcome)
+        """Tell whoever waits; the first outcome counts."""
+        if (on_end := self._end()) is not None:
+            on_end(outcome)
 
-    def _expire(self, answer: _Answer) -> None:
-        if not answer.done():
-            self._settle(TimeoutError("the answer was not complete in time"))
-            self.close()
+    def _end(self) -> _End | None:
+        """End the exchange; return who is to be told, if there is one."""
+        on_end, self._on_end = self._on_end, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return on_end
+
+    def _expire(self) -> None:
+        self._settle(TimeoutError("the answer was not complete in time"))
+        self.close()
 
     async def _send(self, content: AsyncIterator[bytes], size: int) -> None:
         left = size
@@ -181,6 +197,31 @@ class Connection(asyncio.Protocol):
             lost = LostError(f"its content broke off ({type(error).__name__})")
             lost.__cause__ = error
             self._settle(lost)
+
+
+class _Exchange:
+    """A request under way; the connection may have another one by the time it is closed."""
+
+    __slots__ = ("_connection", "_on_end")
+
+    def __init__(self, connection: Connection, on_end: _End) -> None:
+        self._connection = connection
+        self._on_end = on_end
+
+    def close(self) -> None:
+        """See `Exchange`."""
+        if self._connection.serves(self._on_end):
+            self._connection.close()
+
+
+def _settles(answer: "asyncio.Future[Reply | Exception]") -> _End:
+    """Return what settles a future, if anybody still waits for it."""
+
+    def settle(outcome: Reply | Exception) -> None:
+        if not answer.done():
+            answer.set_result(outcome)
+
+    return settle
 
 
 def _reply(outcome: Reply | Exception) -> Reply:

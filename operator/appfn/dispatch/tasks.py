@@ -49,10 +49,19 @@ class Work:
         self._none.set()
 
     def __enter__(self) -> None:
-        self._count += 1
-        self._none.clear()
+        self.enter()
 
     def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def enter(self) -> None:
+        """Begin a piece of work."""
+        if not self._count:
+            self._none.clear()
+        self._count += 1
+
+    def leave(self) -> None:
+        """End one."""
         self._count -= 1
         if not self._count:
             self._none.set()

@@ -3,7 +3,7 @@
 Behind this small protocol the client can be exchanged without anybody noticing; `connections` has the one there is.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from appfn.dispatch.messages import Reply, Request
@@ -32,6 +32,13 @@ class MalformedError(UpstreamError):
     """What came back is not HTTP."""
 
 
+class Exchange(Protocol):
+    """A request that was sent."""
+
+    def close(self) -> None:
+        """Give it up: it ends with LostError, unless it has ended."""
+
+
 class Upstream(Protocol):
     """Requests to pods. All raise `UpstreamError`s; addresses are IP addresses of our own pods."""
 
@@ -45,6 +52,21 @@ class Upstream(Protocol):
 
         Raises:
             TimeoutError: the answer was not complete within `seconds`.
+        """
+
+    async def send(
+        self,
+        address: Address,
+        request: Request,
+        *,
+        seconds: float,
+        limit: int,
+        on_end: Callable[[Reply | Exception], None],
+    ) -> Exchange:
+        """As `call`, but return when the request is sent. `on_end` then gets, once, what `call` returns or raises.
+
+        Raises:
+            NotSentError: it was not sent, and `on_end` is never called.
         """
 
     async def push(

@@ -5,8 +5,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from appfn.api.execution import Failure, PhaseTimes
-from appfn.dispatch.pod import RuntimePod
+from appfn.api.execution import Failure
+from appfn.dispatch.pod import RuntimePod, Waited
 from appfn.errors import TransientError
 
 
@@ -17,7 +17,7 @@ class Slot:
     pod: RuntimePod
     cold: bool
     """The call waited for a pod to be started."""
-    times: PhaseTimes
+    waited: Waited
     """Where the wait went."""
 
 

@@ -174,7 +174,8 @@ async def test_a_deleted_deployment_is_gone_for_kubectl_too(client: Client, proj
 
     reply = await client.call("DELETE", f"{BASE}/{id_}", {})
 
-    assert (reply.status, reply.headers["Content-Type"].split(";")[0]) == (204, "application/json")
+    assert reply.status == 204
+    assert reply.headers["Content-Type"]  # Python's SDK reads it
     assert await project.cluster.get(DEPLOYMENT, Key(project.namespace, name)) is None
     assert (await client.call("GET", f"{BASE}/{id_}")).error == (404, "deployment_not_found")
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from graphql import get_introspection_query
 
 from appfn.api.base import Json
 from appfn.kube.client import KubeCluster
+from appfn.shim.auth import user_token
+from appfn.shim.auth.identity import UserClaims
+from appfn.shim.services import CATALOG, MASTER_KEY
 from support.fake_invoker import FakeInvoker, completed
 from support.project import ProjectKit
 from support.shim_client import Client
@@ -265,6 +269,27 @@ async def test_a_guest_runs_what_everybody_may_run_and_sees_no_logs(
     assert refused["extensions"] == {"code": 401, "type": "user_unauthorized"}
     assert (done["statusCode"], done["stdout"]) == (200, "")
     assert hidden["extensions"] == {"code": 401, "type": "general_unauthorized_scope"}
+
+
+async def test_a_user_runs_and_reads_executions_of_its_own(
+    client: Client, shim: ShimServer, project: ProjectKit
+) -> None:
+    await project.ready("ours", execute=["user:ada"])
+    await shim.sees(project.namespace, "ours")
+    own = shim.app[CATALOG].project(project.namespace)
+    key = user_token.signing_key(shim.app[MASTER_KEY], own)
+    token = user_token.sign(UserClaims(user_id="ada", verified=True), project=own, key=key, now=datetime.now(UTC))
+    ada = Client(shim, project.namespace, token=token)
+    listed = LIST.replace("hello", "ours")
+    await data(client, OLD.replace("hello", "ours"))
+
+    done = (await data(ada, OLD.replace("hello", "ours")))["functionsCreateExecution"]
+
+    assert (done["statusCode"], done["stdout"]) == (200, "")
+    assert (await data(ada, listed))["functionsListExecutions"]["executions"] == [
+        {"_id": done["_id"], "status": "completed"}
+    ]
+    assert (await data(client, listed))["functionsListExecutions"]["total"] == 2
 
 
 async def test_a_key_does_by_graphql_what_its_scopes_allow(shim: ShimServer, project: ProjectKit) -> None:

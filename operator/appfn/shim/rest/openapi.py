@@ -191,9 +191,12 @@ def _error() -> Json:
 def _pages() -> dict[str, Json]:
     version = {"type": "object", "properties": {"version": {"type": "string"}}, "required": ["version"]}
     query = {"name": "query", "in": "query", "required": True, "schema": {"type": "string"}}
+    project: Json = {"security": [{"Project": []}]}
     asked = {"security": _GRAPHQL["security"], "parameters": [query]}
     return {
         "/health/version": {"get": _page("health_version", "Return the Appwrite whose API this is.", schema=version)},
+        "/health": {"get": _page("health", "Tell that the server is up.")},
+        "/proxy/rules": {"get": _page("proxy_listRules", "Return no rules: functions have no domains.") | project},
         "/ping": {"get": _page("ping", "Answer, so that clients know that somebody is there.", media="text/plain")},
         "/graphql": {
             "get": _page("graphql_get", "Run a GraphQL query.") | asked,
