@@ -251,6 +251,7 @@ async def test_a_path_in_the_files_name_leads_nowhere(upload: Uploader, tmp_path
         (LARGE[7 : CHUNK + 7], f"bytes 7-5242886/{len(LARGE)}", (400, "storage_invalid_content_range")),
         (b"x" * CHUNK, f"bytes 0-5242879/{len(LARGE)}", (400, "storage_file_type_unsupported")),
     ],
+    ids=["huge", "no-size", "short", "long", "not-to-the-grid", "off-the-grid", "no-gzip"],
 )
 async def test_a_part_that_is_not_what_it_says_is_refused(
     upload: Uploader, project: ProjectKit, shim: ShimServer, content: bytes, range_: str, error: tuple[int, str]
