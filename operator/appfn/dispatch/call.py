@@ -115,17 +115,21 @@ class Call:
         elif self._aborted is not None:
             self._conclude(failures.failed(self._aborted))
         elif isinstance(end, LostError):
-            self._services.tasks.start(self._mourn(), name=f"obituary {self._invocation.execution_id}")
+            self._mourn()
         elif isinstance(end, TimeoutError):
             self._conclude(failures.timeout(self._invocation.timeout))
         else:
             assert isinstance(end, MalformedError)
             self._conclude(failures.failed(failures.invalid_response(str(end))))
 
-    async def _mourn(self) -> None:
+    def _mourn(self) -> None:
         """Find out why the connection broke before the pod is given up."""
+        told = asyncio.wait({self.slot.pod.ending}, timeout=_OBITUARY_SECONDS)
+        obituary = self._services.tasks.spawn(told, name=f"obituary {self._invocation.execution_id}")
+        obituary.add_done_callback(self._bury)  # not in the task: it may be cancelled, even before it begins
+
+    def _bury(self, _: object) -> None:
         pod = self.slot.pod
-        await asyncio.wait({pod.ending}, timeout=_OBITUARY_SECONDS)
         why = pod.ending.result() if pod.ending.done() else "the connection broke"
         self._seconds = self._services.now() - self._began
         self._conclude(failures.failed(self._aborted or failures.pod_lost(pod.key.name, why)))

@@ -9,6 +9,7 @@ from appfn.api.execution import ExecutionPhase, FailureReason
 from appfn.errors import TransientError
 from support.dispatching import Project
 from support.fake_node import FakeCall, envelope, running
+from support.polling import eventually
 
 
 async def obey(call: FakeCall) -> web.StreamResponse:
@@ -73,3 +74,20 @@ async def test_pods_that_are_loaded_stay_and_those_on_their_way_go(project: Proj
         await project.ready(1)
         await project.pods(2)
     assert await project.pods(1) == [project.node.seen[0]]
+
+
+async def test_a_call_whose_connection_has_just_broken_ends_with_its_dispatcher(project: Project) -> None:
+    async def broken(call: FakeCall) -> web.StreamResponse:
+        return call.reset()
+
+    project.node.function = broken
+    async with project.dispatching() as dispatcher:
+        call = project.call()
+
+        async def looked_into() -> bool:
+            return any(task.get_name().startswith("obituary") for task in dispatcher._tasks._tasks)
+
+        await eventually(looked_into)
+    outcome = await asyncio.wait_for(call, 10)
+    assert outcome.failure is not None
+    assert outcome.failure.reason is FailureReason.EXECUTOR_LOST

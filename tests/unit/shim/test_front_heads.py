@@ -54,6 +54,7 @@ def test_an_id_that_could_forge_a_line_of_the_log_is_not_taken() -> None:
         pytest.param(head(first=b"POST /v1/functions/hello/executions HTTP/1.0"), id="old-http"),
         pytest.param(head(first=b"POST /v1/functions/hello/executions HTTP/2.0"), id="new-http"),
         pytest.param(head(b"Connection: close"), id="closing"),
+        pytest.param(head(*(b"a%d:" % number for number in range(64))), id="many-headers"),
         pytest.param(head(b"Connection: upgrade", b"Upgrade: websocket"), id="upgrade"),
         pytest.param(head(b"Transfer-Encoding: chunked", without=b"Content-Length"), id="chunked"),
         pytest.param(head(b"Transfer-Encoding: chunked"), id="smuggling"),

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self._buffer = self._buffer + data if self._buffer else data
-        if self._busy:
+        if self._busy or self._full:
             self._transport.pause_reading()  # a client that does not wait for its answers has to, now
         else:
             self._next()
@@ -104,7 +104,10 @@ class Connection(asyncio.Protocol):
         """Do what is due on a connection that does nothing."""
         if self._busy:
             return
-        if self._buffer and now - self._since > PATIENCE_SECONDS:
+        if self._stuck:
+            if now - self._since > IDLE_SECONDS:
+                self.close()
+        elif self._buffer and now - self._since > PATIENCE_SECONDS:
             self._hand_over()
         elif now - self._since > IDLE_SECONDS:
             self.close()
@@ -113,9 +116,14 @@ class Connection(asyncio.Protocol):
         """Close it at once."""
         self._transport.abort()
 
+    @property
+    def _stuck(self) -> bool:
+        """Tell whether nothing that came may be dealt with: aiohttp would not know that its answers do not get away."""
+        return self._full or self._transport.is_closing()
+
     def _next(self) -> None:
         """Deal with what is in the buffer, if it is a whole request."""
-        if self._full or self._transport.is_closing():
+        if self._stuck:
             return
         data = self._buffer
         end = data.find(END, 0, MAX_HEAD) + len(END)
@@ -125,6 +133,7 @@ class Connection(asyncio.Protocol):
             return
         whole = end + known.head.length
         if len(data) < whole:
+            self._transport.resume_reading()  # now, not before: each answer would let in more than it answers
             return
         self._buffer = data[whole:]
         self._busy = True
@@ -133,17 +142,21 @@ class Connection(asyncio.Protocol):
     async def _serve(self, known: Known, body: bytes) -> None:
         desk = self._all.desk
         try:
-            self._transport.write(await desk.answer(known, body, peer=self._peer))
+            answer = await desk.answer(known, body, peer=self._peer)
         except BaseException:
             self._transport.abort()  # cancelled, late in a shutdown: there will be no answer
             raise
         self._busy = False
         self._since = self._loop.time()
+        if self._transport.is_closing():
+            return  # the client has gone, and uvloop's transports raise when they are written to then
+        self._transport.write(answer)
         if desk.draining:
             self._transport.close()
         elif self._buffer:
-            self._transport.resume_reading()
             self._next()
+        else:
+            self._transport.resume_reading()
 
     def _hand_over(self) -> None:
         """Let aiohttp have the connection, with all that came and was not dealt with."""

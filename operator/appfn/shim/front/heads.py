@@ -16,6 +16,8 @@ from appfn.shim.rest.admission import PROJECT_HEADER
 END: Final = b"\r\n\r\n"
 MAX_HEAD: Final = 8190
 """Bytes; aiohttp's own bounds on lines and fields decide on longer ones."""
+_MAX_HEADERS: Final = 64
+"""Heads are kept, and a header takes far more memory than the bytes it came in."""
 _TARGET: Final = re.compile(rb"/v1/functions/([A-Za-z0-9._-]{1,36})/executions")
 _DIGITS: Final = re.compile(r"[0-9]{1,7}", re.ASCII)
 _OTHERS: Final = frozenset(
@@ -104,4 +106,4 @@ def _collected(head: bytes) -> _Collector | None:
 
 def _is_usual(headers: CIMultiDict[str]) -> bool:
     names = [name.lower() for name, _ in headers.items()]  # its keys alone would come without repeats
-    return len(set(names)) == len(names) and _OTHERS.isdisjoint(names)
+    return len(set(names)) == len(names) <= _MAX_HEADERS and _OTHERS.isdisjoint(names)

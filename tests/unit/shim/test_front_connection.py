@@ -1,0 +1,174 @@
+"""What a client may do to a connection of the front, on real sockets and the loop that the shim runs in."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from appfn.shim.front.connection import IDLE_SECONDS, PATIENCE_SECONDS, Connection, Connections
+from appfn.shim.front.desk import Desk, Known
+from appfn.shim.front.heads import parse
+from support.polling import eventually
+
+CHUNK = 256 * 1024
+"""Bytes that an event loop reads at once, at most."""
+
+
+def request(body: bytes = b"") -> bytes:
+    return b"POST /v1/functions/f/executions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class Answering(Desk):
+    """Gives every request the same answer, once its gate is open."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(web.Application())
+        self.content = answer
+        self.gate = asyncio.Event()
+        self.asked = 0
+        self.leaving = False
+        self.largest = 0
+        self.connections = Connections(self)
+
+    @property
+    def draining(self) -> bool:
+        return self.leaving
+
+    def known(self, head: bytes) -> Known | None:
+        parsed = parse(head)
+        return Known(parsed) if parsed else None
+
+    async def answer(self, known: Known, body: bytes, *, peer: str) -> bytes:
+        self.asked += 1
+        await self.gate.wait()
+        await asyncio.sleep(0.001)  # a call takes a moment, in which more comes in
+        self.largest = max([self.largest, *(len(connection._buffer) for connection in self.connections.open)])
+        return self.content
+
+
+class Handed(asyncio.Protocol):
+    """In aiohttp's place."""
+
+    made = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        Handed.made += 1
+
+
+def with_client(desk_answer: bytes, story: Callable[[Answering, socket.socket], Awaitable[None]]) -> None:
+    """Run a story of a client, which is a socket that does what it is told; nothing may go wrong unheard."""
+    wrong: list[Any] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: wrong.append(context))
+        desk = Answering(desk_answer)
+        Handed.made = 0
+        desk.connections.start(Handed)
+        server = await loop.create_server(desk.connections, "127.0.0.1", 0)
+        client = socket.socket()
+        client.settimeout(0)
+        try:
+            await loop.sock_connect(client, server.sockets[0].getsockname())
+            async with asyncio.timeout(30):
+                await story(desk, client)
+        finally:
+            client.close()
+            desk.connections.close()
+            server.close()
+            await server.wait_closed()
+            await asyncio.sleep(0)
+
+    uvloop.run(run())
+    assert not wrong
+
+
+async def met(condition: Callable[[], bool]) -> None:
+    async def probe() -> bool:
+        return condition()
+
+    await eventually(probe)
+
+
+def only(desk: Answering) -> Connection:
+    (connection,) = desk.connections.open
+    return connection
+
+
+def test_a_client_that_leaves_before_its_answer_is_nobodys_error() -> None:
+    async def story(desk: Answering, client: socket.socket) -> None:
+        await asyncio.get_running_loop().sock_sendall(client, request())
+        await met(lambda: desk.asked == 1)
+        task = only(desk)._task
+        assert task is not None
+        client.close()
+        await met(lambda: not desk.connections.open)
+        desk.gate.set()
+
+        await asyncio.wait_for(task, 10)
+
+    with_client(b"answer", story)
+
+
+def test_a_client_that_sends_far_ahead_of_its_answers_is_not_read_faster_than_it_is_answered() -> None:
+    requests, size = 400, 8000
+
+    async def story(desk: Answering, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        desk.gate.set()
+        sending = asyncio.create_task(loop.sock_sendall(client, request(b"x" * size) * requests))
+        got = 0
+        while got < requests * len(desk.content):
+            got += len(await loop.sock_recv(client, 65_536))
+        await sending
+
+        assert desk.asked == requests
+        assert desk.largest <= 2 * CHUNK + size + 1000
+
+    with_client(b"answer", story)
+
+
+def test_a_client_that_takes_no_answers_is_not_read_from_until_it_does() -> None:
+    requests, size = 100, 60_000
+
+    async def story(desk: Answering, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        desk.gate.set()
+        sending = asyncio.create_task(loop.sock_sendall(client, request(b"x" * size) * requests))
+        await met(lambda: only(desk)._full and not only(desk)._busy)
+        connection = only(desk)
+        await asyncio.wait({sending}, timeout=0.5)  # it sends what it can
+        held = len(connection._buffer)
+        connection.look(loop.time() + PATIENCE_SECONDS + 1)
+        assert Handed.made == 0
+        got = 0
+        while got < requests * len(desk.content):
+            got += len(await loop.sock_recv(client, 1 << 20))
+        await sending
+
+        assert held <= 2 * CHUNK + size + 1000
+        assert desk.asked == requests
+
+    with_client(b"a" * 2_000_000, story)
+
+
+def test_what_came_behind_the_last_answer_of_a_connection_is_never_executed() -> None:
+    async def story(desk: Answering, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, request() * 2)
+        await met(lambda: desk.asked == 1)
+        connection = only(desk)
+        desk.leaving = True
+        desk.gate.set()
+        await met(connection._transport.is_closing)
+        connection.look(loop.time() + PATIENCE_SECONDS + 1)
+        assert Handed.made == 0
+        connection.look(loop.time() + IDLE_SECONDS + 1)
+        await met(lambda: not desk.connections.open)
+
+        assert desk.asked == 1
+
+    with_client(b"a" * 20_000_000, story)
