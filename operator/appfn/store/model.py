@@ -118,8 +118,11 @@ class ExecutionQuery:
     """Newest, or greatest, first."""
     count: bool = True
     """False: the total is 0."""
-    output_limit: int | None = None
-    """Characters after which response, stdout and stderr are cut (a page of whole ones may be 300 MB); None: whole."""
+    text_limit: int | None = None
+    """Characters after which what a function was given, response, stdout and stderr are cut; None: whole.
+
+    A page of whole ones may be more than a gigabyte.
+    """
 
 
 @dataclass(frozen=True, slots=True)

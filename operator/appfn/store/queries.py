@@ -30,7 +30,7 @@ from appfn.store.schema import ALL_FUNCTIONS, COUNTS, EXECUTIONS, FEED, HAS_READ
 
 _c = EXECUTIONS.c
 _USUAL = 200
-_OUTPUTS = ("response", "stdout", "stderr")
+_TEXTS = ("data", "event_data", "response", "stdout", "stderr")
 _FIELDS: Mapping[Field, ColumnElement[Any]] = {
     Field.PHASE: _c.phase,
     Field.TRIGGER: _c.trigger,
@@ -73,8 +73,8 @@ async def page(connection: AsyncConnection, query: ExecutionQuery) -> ExecutionP
 def listing(query: ExecutionQuery, *, descending: bool, behind: ColumnElement[bool] | None = None) -> Select[Any]:
     """Return the statement of a page, of what lies behind its cursor where it has one."""
     columns: list[ColumnElement[Any]] = [
-        func.substr(column, 1, query.output_limit).label(column.name)
-        if query.output_limit is not None and column.name in _OUTPUTS
+        func.substr(column, 1, query.text_limit).label(column.name)
+        if query.text_limit is not None and column.name in _TEXTS
         else column
         for column in EXECUTIONS.columns
     ]

@@ -122,9 +122,11 @@ async def test_a_user_sees_only_what_names_the_user(store: ExecutionStore) -> No
     assert len(await ids(store, QUERY)) == 3
 
 
-async def test_a_page_can_have_its_outputs_cut(store: ExecutionStore) -> None:
-    await recorded(store, a_finished(outcome=an_outcome(response="ä" * 9, stdout="s" * 9, stderr="")))
-    (record,) = (await store.list(replace(QUERY, output_limit=4))).executions
+async def test_a_page_can_have_its_texts_cut(store: ExecutionStore) -> None:
+    outcome = an_outcome(response="ä" * 9, stdout="s" * 9, stderr="")
+    await recorded(store, a_finished(outcome=outcome, data="d" * 9, event_data="e" * 9))
+    (record,) = (await store.list(replace(QUERY, text_limit=4))).executions
+    assert (record.request.data, record.request.event_data) == ("dddd", "eeee")
     assert record.outcome is not None
     assert (record.outcome.response, record.outcome.stdout, record.outcome.stderr) == ("ääää", "ssss", "")
 

@@ -14,7 +14,7 @@ from appfn.shim.rest.operation import Answer, Context, Operations, path
 from appfn.shim.services import CATALOG, EXECUTOR, RATE_LIMIT, SIBLINGS, STORE, SURROUNDINGS
 from appfn.store.model import Deletion, ExecutionQuery
 
-_LISTED_OUTPUT = 65_536
+_LISTED_TEXT = 65_536
 """Characters of response, stdout and stderr in a list; one execution by itself is whole."""
 
 operations = Operations()
@@ -61,7 +61,7 @@ async def list_(context: Context) -> Answer:
             order=order,
             descending=descending,
             count=context.arguments.get("total", True),
-            output_limit=_LISTED_OUTPUT,
+            text_limit=_LISTED_TEXT,
         ),
     )
     shown = [model(context, record) for record in page.executions]
