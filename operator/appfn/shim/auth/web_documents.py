@@ -7,7 +7,7 @@ administrator trusts by `APPFN_OIDC_TRUSTED` may also be plain http or at a priv
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -24,6 +24,10 @@ MAX_BYTES = 262_144
 SECONDS = 5.0
 _CONNECTIONS = 16
 _OK = 200
+_UNICAST = IPv6Network("2000::/3")
+"""All of IPv6 that is given out for the world."""
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""Each leads to an IPv4 address, by a gateway of networks that have none."""
 
 
 class WebDocuments:
@@ -142,5 +146,8 @@ def _literal(host: str) -> bool:
 def _public(host: str) -> bool:
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
+        inner = IPv4Address(address.packed[-4:]) if address in _NAT64 else address.ipv4_mapped or address.sixtofour
+        if inner is None and address not in _UNICAST:
+            return False
+        address = inner or address
     return address.is_global and not address.is_multicast
