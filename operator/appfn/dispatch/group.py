@@ -214,7 +214,8 @@ class Group:
         """
         if self._queue or self._standing is Standing.RETIRED:
             return False
-        return self._timer is not None or len(self._pods) <= self._limits.minimum
+        kept = self._limits.minimum if self._standing is Standing.TARGET else 0
+        return self._timer is not None or len(self._pods) <= kept
 
     def step(self) -> None:
         """Bring pods and queue in line with what is wanted."""

@@ -86,6 +86,12 @@ async def test_waiting_for_a_busy_pod_is_no_cold_start(app: Project) -> None:
     assert outcome.times.queue_ms > 0
 
 
+async def test_a_deployment_that_is_called_but_is_none_to_be_kept_loaded_keeps_no_pod(app: Project) -> None:
+    app.scaling = {"minReplicas": 1, "idleSeconds": 0}
+    await app.invoke()
+    await app.pods(0)
+
+
 async def test_an_idle_pod_is_deleted_after_its_time_and_not_before_its_call_ends(app: Project) -> None:
     app.scaling = {"idleSeconds": 1}
     app.node.function = obey

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from appfn.api.kinds import FUNCTION, SECRET, Key
 from appfn.config import Config
 from appfn.core.records import Invocation, Outcome
 from appfn.kube.client import KubeCluster
+from appfn.shim.auth.identity import Caller
+from appfn.shim.callee import Project
 from appfn.shim.front.site import FRONT
-from appfn.shim.services import DRAIN, METRICS, STORE
+from appfn.shim.services import AUTH, CATALOG, DRAIN, METRICS, STORE
 from support.fake_invoker import FakeInvoker, completed
 from support.polling import eventually
 from support.project import ProjectKit
@@ -110,7 +113,7 @@ async def key(project: ProjectKit) -> str:
 
 
 @dataclass(frozen=True)
-class Caller:
+class Callers:
     project: str
     key: str
     narrow: str
@@ -118,13 +121,13 @@ class Caller:
 
 
 @pytest.fixture
-async def caller(project: ProjectKit, key: str) -> Caller:
+async def caller(project: ProjectKit, key: str) -> Callers:
     narrow = await project.key("executions.read")
     expired = await project.key("executions.write", expires=datetime.now(UTC) - timedelta(days=1))
-    return Caller(project.namespace, key, narrow, expired)
+    return Callers(project.namespace, key, narrow, expired)
 
 
-CASES: dict[str, Callable[[Caller], bytes]] = {
+CASES: dict[str, Callable[[Callers], bytes]] = {
     "current": lambda it: request(it.project, it.key, b'{"body":"x","path":"/a","method":"GET","headers":{"a":"b"}}'),
     "1.0": lambda it: request(it.project, it.key, b'{"data":"x"}', format_="1.0.0"),
     "0.15": lambda it: request(it.project, it.key, b'{"data":"x","async":false}', format_="0.15.0"),
@@ -155,7 +158,7 @@ CASES: dict[str, Callable[[Caller], bytes]] = {
 
 @pytest.mark.parametrize("case", CASES)
 async def test_the_front_answers_as_the_application_does(
-    shim: ShimServer, plain: int, caller: Caller, case: str
+    shim: ShimServer, plain: int, caller: Callers, case: str
 ) -> None:
     content = CASES[case](caller)
     answers = []
@@ -271,6 +274,36 @@ async def test_a_function_that_is_switched_off_is_gone_for_callers_that_are_know
             return (await client.answer()).status == 404
 
         await eventually(refused)
+
+
+async def test_what_was_found_while_the_cluster_changed_is_found_anew(
+    cluster: KubeCluster,
+    tmp_path: Path,
+    system: str,
+    project: ProjectKit,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = shim_config(tmp_path, system, AUTH_CACHE_SECONDS="60")
+    async with running_shim(cluster, config, FakeInvoker()) as shim, line(port_of(shim)) as client:
+        await shim.sees(project.namespace, "hello")
+        auth, catalog = shim.app[AUTH], shim.app[CATALOG]
+        found = auth.caller
+        looked: list[Project] = []
+
+        async def meanwhile(headers: Mapping[str, str], of: Project) -> Caller:
+            caller = await found(headers, of)
+            if not looked:
+                catalog._on_change()  # the project's label may be another namespace's by now
+            looked.append(of)
+            return caller
+
+        monkeypatch.setattr(auth, "caller", meanwhile)
+        for _ in range(3):
+            client.send(request(project.namespace, key))
+            assert (await client.answer()).status == 201
+
+        assert len(looked) == 2
 
 
 async def test_a_call_whose_client_has_gone_is_run_to_its_end_and_recorded(

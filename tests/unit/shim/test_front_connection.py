@@ -77,7 +77,7 @@ def with_client(desk_answer: bytes, story: Callable[[Answering, socket.socket], 
                 await story(desk, client)
         finally:
             client.close()
-            desk.connections.close()
+            await desk.connections.close(seconds=1)
             server.close()
             await server.wait_closed()
             await asyncio.sleep(0)
@@ -170,5 +170,33 @@ def test_what_came_behind_the_last_answer_of_a_connection_is_never_executed() ->
         await met(lambda: not desk.connections.open)
 
         assert desk.asked == 1
+
+    with_client(b"a" * 20_000_000, story)
+
+
+def test_an_answer_that_is_on_its_way_when_the_shim_closes_arrives_whole() -> None:
+    async def story(desk: Answering, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        desk.gate.set()
+        await loop.sock_sendall(client, request())
+        await met(lambda: desk.asked == 1 and not only(desk)._busy)
+        closing = asyncio.create_task(desk.connections.close(seconds=20))
+        got = 0
+        while piece := await loop.sock_recv(client, 1 << 20):
+            got += len(piece)
+        await closing
+
+        assert got == len(desk.content)
+
+    with_client(b"a" * 20_000_000, story)
+
+
+def test_a_client_that_does_not_take_its_answer_keeps_no_shim_from_closing() -> None:
+    async def story(desk: Answering, client: socket.socket) -> None:
+        desk.gate.set()
+        await asyncio.get_running_loop().sock_sendall(client, request())
+        await met(lambda: desk.asked == 1 and not only(desk)._busy)
+        await desk.connections.close(seconds=0.1)
+        await met(lambda: not desk.connections.open)
 
     with_client(b"a" * 20_000_000, story)

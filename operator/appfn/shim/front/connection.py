@@ -22,6 +22,8 @@ class Connections:
         self.open: Final[set[Connection]] = set()
         self._make_handler: Callable[[], asyncio.Protocol] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._ended: asyncio.Future[None] | None = None
+        """Set when the last one has gone; there once all are to go."""
 
     def start(self, make_handler: Callable[[], asyncio.Protocol]) -> None:
         """Be ready for connections; `make_handler` makes aiohttp's protocol for one."""
@@ -37,12 +39,23 @@ class Connections:
         assert self._make_handler is not None, "started before anything is accepted"
         return self._make_handler()
 
-    def close(self) -> None:
-        """Close all of them, answered or not."""
+    async def close(self, *, seconds: float) -> None:
+        """Close all of them; answers that are on their way get so long."""
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self.open):
+            connection.leave()
+        if self.open:
+            self._ended = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._ended}, timeout=seconds)
+        for connection in list(self.open):
             connection.close()
+
+    def forget(self, connection: "Connection") -> None:
+        """Know no more of one that is closed, or aiohttp's."""
+        self.open.discard(connection)
+        if self._ended is not None and not self.open and not self._ended.done():
+            self._ended.set_result(None)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -79,7 +92,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         """See `asyncio.Protocol`. A call that runs goes on, and is recorded."""
-        self._all.open.discard(self)
+        self._all.forget(self)
         self._buffer = b""
 
     def data_received(self, data: bytes) -> None:
@@ -111,6 +124,10 @@ class Connection(asyncio.Protocol):
             self._hand_over()
         elif now - self._since > IDLE_SECONDS:
             self.close()
+
+    def leave(self) -> None:
+        """Close it once what was answered is sent."""
+        self._transport.close()
 
     def close(self) -> None:
         """Close it at once."""
@@ -160,7 +177,7 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Let aiohttp have the connection, with all that came and was not dealt with."""
-        self._all.open.discard(self)
+        self._all.forget(self)
         transport, data, handler = self._transport, self._buffer, self._all.handler()
         self._buffer = b""
         transport.set_protocol(handler)

@@ -177,6 +177,7 @@ class Desk:
     async def _executed(self, asking: "_Asking") -> tuple[int, dict[str, str], bytes]:
         app, known, head = self._app, asking.known, asking.known.head
         executions.refuse_crowd(app)
+        generation = self._catalog.change  # before anything is looked up: what changes meanwhile may be any of it
         admitted = self._still(known)
         caller: Caller
         if admitted is not None:
@@ -193,7 +194,7 @@ class Desk:
             callee = await self._catalog.settled_callee(project, head.function_id)
             executions.permit(caller, callee)
             deployment_id = callee.deployment.appwrite_id
-            known.admitted = self._admitted(head, project, caller, callee)
+            known.admitted = self._admitted(generation, head, caller, callee)
         if not asked.asynchronous:
             executions.refuse_overload(app, callee)
         wanted = executions.requested(callee, caller, asked, key=None)
@@ -226,13 +227,14 @@ class Desk:
         known.admitted = None
         return None
 
-    def _admitted(self, head: Head, project: Project, caller: Caller, callee: Callee) -> Admitted | None:
+    def _admitted(self, generation: asyncio.Event, head: Head, caller: Caller, callee: Callee) -> Admitted | None:
         """Return what may be believed from now on: of keys alone, whose verification has an end."""
+        project = callee.project
         verified = self._auth.verified(head.headers.get(KEY_HEADER, ""), project)
         if verified is None or verified.caller is not caller:
             return None
         return Admitted(
-            generation=self._catalog.change,
+            generation=generation,
             project=project,
             verified=verified,
             callee=callee,

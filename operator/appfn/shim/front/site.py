@@ -8,6 +8,8 @@ from appfn.shim.front.connection import Connections
 from appfn.shim.front.desk import Desk
 
 FRONT = web.AppKey("front", Connections)
+_CLOSE_SECONDS = 1.0
+"""What clients get to take the last answers."""
 
 
 def add_front(app: web.Application) -> None:
@@ -17,7 +19,7 @@ def add_front(app: web.Application) -> None:
 
 
 async def _close(app: web.Application) -> None:
-    app[FRONT].close()
+    await app[FRONT].close(seconds=_CLOSE_SECONDS)
 
 
 class FrontSite(web.BaseSite):
