@@ -71,7 +71,8 @@ def environment(admin: Kubectl, folder: Path) -> dict[str, str]:
         "Good morning, Lin! greeting Lin",
         "Good morning, Mary! greeting Mary",
         "function.appfn.dev/greet-again",
-        "general_field_managed",
+        "let the API win in future",
+        "by-git may take 30 s",
     ],
 )
 def test_the_page_on_coming_from_appwrite_works_as_pasted(pasted: str, said: str) -> None:

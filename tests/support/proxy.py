@@ -39,6 +39,7 @@ class Proxy:
         watches: watch requests received.
         down: while True, every request is answered 503.
         lost_answers: so many patches reach the API server, but their answers get lost.
+        losing: only of those patches whose path holds it.
     """
 
     def __init__(self, session: aiohttp.ClientSession, connection: Connection) -> None:
@@ -47,6 +48,7 @@ class Proxy:
         self.watches = 0
         self.down = False
         self.lost_answers = 0
+        self.losing = ""
         self.url = ""
         self._session = session
         self._connection = connection
@@ -69,7 +71,7 @@ class Proxy:
             return await self._forward_watch(request)
         if request.method == "GET":
             self.lists += 1
-        if request.method == "PATCH" and self.lost_answers:
+        if request.method == "PATCH" and self.lost_answers and self.losing in request.path:
             self.lost_answers -= 1
             return await self._forward_and_lose(request)
         return await self._forward(request)

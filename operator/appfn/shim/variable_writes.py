@@ -1,7 +1,7 @@
 """How the API writes variables: the value into a Secret of the function, then the Function, then what is unused goes.
 
-At each moment the Function names only keys that are there. Should the shim die between two steps, a key is left that
-nothing names; it goes with the function.
+At each moment the Function names only keys that are there. Should the shim die between two steps, or not learn whether
+the Function was written, a key may be left that nothing names; it goes with the function.
 """
 
 import base64
@@ -17,6 +17,7 @@ from appfn.api.kinds import FUNCTION, SECRET, Key
 from appfn.core.manifests.meta import owner_reference
 from appfn.errors import ConflictError
 from appfn.shim import function_variables, function_writes
+from appfn.shim.errors import AppwriteError
 from appfn.shim.function_variables import Edits, Known
 from appfn.shim.services import RESOLVER, SURROUNDINGS
 
@@ -53,7 +54,7 @@ async def write(
         await _put(app, function, _encoded(values))
     try:
         after = await function_writes.update(app, function, function_variables.decide(noted))
-    except BaseException:
+    except AppwriteError:  # after any other error the Function may name the values all the same
         await _drop(app, function, values)
         raise
     used = function_variables.stored_keys(after)

@@ -10,6 +10,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,23 @@ async def test_an_event_that_comes_again_is_not_told_again(
     assert f"appfn_events_received_total{labels} 3.0" in text
     assert f"appfn_events_matched_total{labels} 4.0" in text
     assert f"appfn_events_deduplicated_total{labels} 2.0" in text
+
+
+async def test_an_event_that_comes_again_after_its_execution_was_deleted_is_taken_and_runs_nothing(
+    client: Client, project: ProjectKit, invoker: FakeInvoker
+) -> None:
+    first = executed(await send(client, cloud_event()))
+    for function, id_ in first.items():
+        await client.finished(id_, function)
+    writer = replace(client, key=await project.key("executions.write"))
+    at = f"/v1/functions/new-user/executions/{first['new-user']}"
+    assert (await writer.call("DELETE", at)).status == 204
+
+    again = await send(client, cloud_event())
+
+    assert executed(again) == {"any-user": first["any-user"]}
+    assert again.body["events"][0]["skipped"] == [{"functionId": "new-user", "reason": "deleted"}]
+    assert len(invoker.started) == 2
 
 
 async def test_an_event_half_taken_because_of_a_full_queue_is_completed_by_sending_it_again(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,13 @@ import pytest
 
 from appfn.api.base import Json
 from appfn.api.kinds import FUNCTION, SECRET, Key
-from appfn.kube.client import KubeCluster
+from appfn.kube.client import KubeCluster, connect
+from localcluster.controlplane import ControlPlane
+from support.cluster import kubeconfig_with_server
 from support.fake_invoker import FakeInvoker
 from support.polling import eventually
 from support.project import ProjectKit
+from support.proxy import Fault, Proxy, proxy_to
 from support.shim_client import Client
 from support.shim_server import running_shim, shim_config
 
@@ -119,6 +123,23 @@ async def test_the_generation_of_1_0_reads_what_it_wrote(admin: Client) -> None:
     assert model.keys() == {"$id", "$createdAt", "$updatedAt", "key", "value", "functionId"}
     assert (model["value"], model["functionId"]) == ("fast", "hello")
     assert (await old.call("GET", "/v1/functions/hello")).body["vars"] == [model]
+
+
+async def test_a_secret_survives_a_client_of_0_15_that_sends_back_what_it_was_shown(
+    admin: Client, invoker: FakeInvoker
+) -> None:
+    model = await create(admin, key="TOKEN", value="t0p", secret=True)
+    old = replace(admin, response_format="0.15.0")
+    shown = (await old.call("GET", "/v1/functions/hello")).body
+    assert shown["vars"] == {"TOKEN": ""}
+
+    for given, wanted in (("", "t0p"), ("n3w", "n3w")):
+        change = {"name": "hello", "execute": [], "vars": {"TOKEN": given, "MODE": "x"}}
+        assert (await old.call("PUT", "/v1/functions/hello", change)).status == 200
+        await admin.execute()
+        assert invoker.invocations[-1].variables["TOKEN"] == wanted
+        seen = (await admin.call("GET", f"{VARIABLES}/{model['$id']}")).body
+        assert (seen["value"], seen["secret"]) == ("", True)
 
 
 async def test_a_new_value_holds_for_the_next_call(admin: Client, project: ProjectKit, invoker: FakeInvoker) -> None:
@@ -258,3 +279,60 @@ async def test_a_new_value_holds_in_other_replicas_though_they_keep_values(
             model = (await admin.call("PUT", f"{VARIABLES}/{model['$id']}", {"key": "TOKEN", "value": value})).body
             await eventually(partial(called, value))
         assert (await there.call("GET", VARIABLES)).body["variables"] == [model]
+
+
+@pytest.fixture
+async def proxy(cluster: KubeCluster) -> AsyncIterator[Proxy]:
+    async with proxy_to(cluster) as running:
+        yield running
+
+
+@pytest.fixture
+async def behind(
+    proxy: Proxy, control_plane: ControlPlane, admin: Client, project: ProjectKit, system: str, tmp_path: Path
+) -> AsyncIterator[Client]:
+    """A client of another replica, which talks to the API server through the proxy."""
+    other, file = shim_config(tmp_path / "behind", system), tmp_path / "proxied"
+    through = kubeconfig_with_server(control_plane.kubeconfig, file, proxy.url)
+    async with connect(through) as cluster, running_shim(cluster, other, FakeInvoker()) as replica:
+        await replica.sees(project.namespace, "hello")
+        yield replace(admin, shim=replica)
+
+
+async def test_a_value_stays_though_the_answer_to_its_writing_got_lost(
+    admin: Client, behind: Client, proxy: Proxy
+) -> None:
+    model = await create(behind, **PLAIN)
+    proxy.losing, proxy.lost_answers = "/functions/hello", 1
+
+    at = f"{VARIABLES}/{model['$id']}"
+    assert (await behind.call("PUT", at, {"key": "MODE", "value": "slow"})).status == 503
+
+    async def written() -> bool:
+        return bool((await admin.call("GET", at)).body["$updatedAt"] > model["$updatedAt"])
+
+    await eventually(written)
+    assert (await admin.call("GET", at)).body["value"] == "slow"
+
+
+async def test_a_replica_that_is_behind_keeps_what_it_is_not_told_to_change(
+    admin: Client, behind: Client, proxy: Proxy
+) -> None:
+    model = await create(behind, **PLAIN)
+    at = f"{VARIABLES}/{model['$id']}"
+    await eventually(partial(_is_there, admin, at))
+    proxy.cut(*[Fault.SILENT] * 8)
+    renamed = (await admin.call("PUT", at, {"key": "TOKEN", "secret": True})).body
+
+    assert (await behind.call("PUT", at, {"value": "t0p"})).status == 200
+
+    async def changed() -> Json | None:
+        found: Json = (await admin.call("GET", at)).body
+        return found if found["$updatedAt"] > renamed["$updatedAt"] else None
+
+    shown = await eventually(changed)
+    assert {name: shown[name] for name in PLAIN} == {"key": "TOKEN", "value": "", "secret": True}
+
+
+async def _is_there(client: Client, at: str) -> bool:
+    return (await client.call("GET", at)).status == 200

@@ -173,6 +173,10 @@ async def test_a_guest_needs_a_role_of_the_function(guest: Client, project: Proj
     assert nobody.error == (401, "user_unauthorized")
     assert nobody.body["message"] == "No permissions provided for action 'execute'"
     assert others.error == (401, "user_unauthorized")
+    assert others.body["message"] == (
+        'Missing "execute" permission for role "team:x". Only "["any","guests"]" scopes are allowed and '
+        '"["users","team:x"]" was given.'
+    )
     assert public.status == 201
     assert (public.body["stdout"], public.body["stderr"]) == ("", "")
     assert (await guest.execution(public.body["$id"], "public")).error == UNAUTHORIZED

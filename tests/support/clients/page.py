@@ -44,7 +44,7 @@ def render(steps: Sequence[Step], reports: Mapping[Release, Report]) -> str:
 
 def _rows(steps: Sequence[Step], reports: Mapping[Release, Report]) -> list[str]:
     found = []
-    for step in steps:
+    for step in sorted(steps, key=lambda step: (bool(step.refused), not step.call.startswith("functions."))):
         outcomes = [report.outcomes.get(step.call) for report in reports.values()]
         marks = ["" if outcome is None else _MARKS[outcome.verdict] for outcome in outcomes]
         if any(marks):

@@ -101,6 +101,35 @@ async def test_an_event_of_a_function_is_kept_until_the_store_answers() -> None:
     assert request.event.startswith("functions.greet.executions.")
 
 
+@on_virtual_clock
+async def test_a_function_whose_queue_is_full_holds_up_nobody_else() -> None:
+    metrics, intake = Metrics(), Intake(refused={"full"})
+    teller = delivery(intake, function("full", events=["functions.*"]), function("audit", events=["functions.*"]))
+    own = own_events(teller.subscriptions, metrics)
+
+    async with own.running(teller):
+        for number in range(3):
+            own.execution_created(a_finished(id=f"e{number}"))
+            await asyncio.sleep(0.1)
+        assert [request.function for request in intake.accepted] == ["audit"] * 3
+        intake.refused.clear()
+        await asyncio.sleep(2)
+        assert sorted(request.function for request in intake.accepted) == ["audit"] * 3 + ["full"] * 3
+    assert metrics.registry.get_sample_value("appfn_events_lost_total", {"namespace": "shop"}) is None
+
+
+@on_virtual_clock
+async def test_an_event_that_nobody_stores_for_long_is_counted_as_lost() -> None:
+    metrics = Metrics()
+    teller = delivery(Intake(refused={"full"}), function("full", events=["functions.*"]))
+    own = own_events(teller.subscriptions, metrics)
+
+    async with own.running(teller):
+        own.execution_created(a_finished())
+        await asyncio.sleep(60)
+        assert metrics.registry.get_sample_value("appfn_events_lost_total", {"namespace": "shop"}) == 1
+
+
 async def test_events_beyond_those_that_may_wait_are_counted() -> None:
     metrics = Metrics()
     teller = delivery(Intake(), function("audit", events=["functions.*"]))

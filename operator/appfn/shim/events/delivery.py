@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from appfn.api.execution import Trigger
 from appfn.api.function import Function
 from appfn.core.records import ExecutionRequest, Origin
+from appfn.errors import AppfnError, IdempotencyError
 from appfn.shim.events.occurrence import Occurrence
 from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.executor import Executor
@@ -23,7 +24,9 @@ class Told:
 
     function: Function
     execution_id: str = ""
-    """Empty where it got none, because it is disabled."""
+    """Empty where it got none."""
+    skipped: str = ""
+    """Why it got none: it is `disabled`, or the execution that it got by an earlier delivery was `deleted`."""
     new: bool = False
     """Whether it was accepted now; an earlier delivery of the same event may have done so."""
 
@@ -48,26 +51,33 @@ class Delivery:
             QueueFullError: too many executions of a function wait.
             TransientError: the store can't answer.
         """
-        pairs = [(occurrence, function) for occurrence, functions in matched for function in functions]
-        told = await self._tell(pairs)
-        return [[told.pop(0) for _ in functions] for _, functions in matched]
+        attempts = await self.attempt(matched)
+        for item in (item for items in attempts for item in items):
+            if isinstance(item, AppfnError):
+                raise item
+        return [[item for item in items if isinstance(item, Told)] for items in attempts]
 
-    async def _tell(self, pairs: Sequence[tuple[Occurrence, Function]]) -> list[Told]:
-        told: list[Told] = []
-        failures: list[BaseException] = []
+    async def attempt(self, matched: Sequence[tuple[Occurrence, Sequence[Function]]]) -> list[list[Told | AppfnError]]:
+        """As `tell`, with the error in the place of what a function would have got."""
+        pairs = [(occurrence, function) for occurrence, functions in matched for function in functions]
+        results: list[Told | BaseException] = []
         for portion in _portions(pairs):
-            results = await asyncio.gather(*(self._accept(*pair) for pair in portion), return_exceptions=True)
-            told += (result for result in results if isinstance(result, Told))
-            failures += (result for result in results if isinstance(result, BaseException))
-        if failures:
-            raise failures[0]
-        return told
+            results += await asyncio.gather(*(self._accept(*pair) for pair in portion), return_exceptions=True)
+        found: list[Told | AppfnError] = []
+        for result in results:
+            if not isinstance(result, Told | AppfnError):
+                raise result
+            found.append(result)
+        return [[found.pop(0) for _ in functions] for _, functions in matched]
 
     async def _accept(self, occurrence: Occurrence, function: Function) -> Told:
         if not function.spec.enabled:
-            return Told(function=function)
+            return Told(function=function, skipped="disabled")
         request = _request(occurrence, function)
-        record = await self.executor.enqueue(request)
+        try:
+            record = await self.executor.enqueue(request)
+        except IdempotencyError:  # without a hash, for nothing else
+            return Told(function=function, skipped="deleted")
         return Told(function=function, execution_id=record.id, new=record.id == request.id)
 
 

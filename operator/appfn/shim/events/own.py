@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appfn.api.base import Json, ObjectMeta
 from appfn.api.deployment import Deployment
@@ -20,7 +20,7 @@ from appfn.core.records import ExecutionRecord, ExecutionRequest
 from appfn.errors import AppfnError
 from appfn.shim.catalog import Catalog
 from appfn.shim.events import payloads
-from appfn.shim.events.delivery import Delivery, counted
+from appfn.shim.events.delivery import Delivery, Told, counted
 from appfn.shim.events.occurrence import Occurrence
 from appfn.shim.metrics import Metrics
 
@@ -42,6 +42,7 @@ class _Noticed:
     namespace: str
     occurrence: Occurrence
     functions: Sequence[Function]
+    tries: int = 1
 
 
 class OwnEvents:
@@ -51,6 +52,8 @@ class OwnEvents:
         self._catalog = catalog
         self._metrics = metrics
         self._waiting: asyncio.Queue[_Noticed] = asyncio.Queue(MAX_WAITING)
+        self._trying_again = 0
+        """How many events wait for another try; they hold up nobody else's."""
 
     @asynccontextmanager
     async def running(self, delivery: Delivery) -> AsyncIterator[None]:
@@ -116,11 +119,13 @@ class OwnEvents:
         return [function for function in found if function.metadata.uid != subject.uid]
 
     def _notice(self, functions: Sequence[Function], occurrence: Occurrence) -> None:
-        namespace = functions[0].metadata.namespace
+        self._put(_Noticed(namespace=functions[0].metadata.namespace, occurrence=occurrence, functions=functions))
+
+    def _put(self, item: _Noticed) -> None:
         try:
-            self._waiting.put_nowait(_Noticed(namespace=namespace, occurrence=occurrence, functions=functions))
+            self._waiting.put_nowait(item)
         except asyncio.QueueFull:
-            self._metrics.events.lost(namespace)
+            self._metrics.events.lost(item.namespace)
 
     # ------------------------------------------------------------------ telling
 
@@ -129,27 +134,39 @@ class OwnEvents:
             batch = [await self._waiting.get()]
             while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
+            again: list[_Noticed] = []
             try:
-                await self._tell(delivery, batch)
+                again = await self._tell(delivery, batch)
             except Exception:
                 _logger.exception("telling events of functions failed")
-            for _ in batch:
+            for item in again:
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._again, item)
+            for _ in batch[len(again) :]:  # those that are tried again are not done
                 self._waiting.task_done()
 
-    async def _tell(self, delivery: Delivery, batch: Sequence[_Noticed]) -> None:
-        """Store the executions of some events; who has got one is not told again by another try."""
-        for _ in range(_TRIES):
-            try:
-                told = await delivery.tell([(item.occurrence, item.functions) for item in batch])
-            except AppfnError as error:
-                _logger.warning("cannot store events of functions", extra={"error": str(error)})
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            for item, executions in zip(batch, told, strict=True):
-                self._metrics.events.told(item.namespace, "own", **counted([executions]))
-            return
-        for item in batch:
-            self._metrics.events.lost(item.namespace)
+    async def _tell(self, delivery: Delivery, batch: Sequence[_Noticed]) -> list[_Noticed]:
+        """Store the executions of some events; return what to try again, for those functions that have got none."""
+        again = []
+        attempts = await delivery.attempt([(item.occurrence, item.functions) for item in batch])
+        for item, results in zip(batch, attempts, strict=True):
+            told = [result for result in results if isinstance(result, Told)]
+            failed = [error for error in results if isinstance(error, AppfnError)]
+            counts = counted([told]) | ({"events": 0} if failed else {})
+            self._metrics.events.told(item.namespace, "own", **counts)
+            if failed and item.tries < _TRIES and self._trying_again < MAX_WAITING:
+                pairs = zip(item.functions, results, strict=True)
+                left = [function for function, result in pairs if isinstance(result, AppfnError)]
+                again.append(replace(item, functions=left, tries=item.tries + 1))
+                self._trying_again += 1
+            elif failed:
+                _logger.warning("cannot store an event of a function", extra={"error": str(failed[0])})
+                self._metrics.events.lost(item.namespace)
+        return again
+
+    def _again(self, item: _Noticed) -> None:
+        self._trying_again -= 1
+        self._put(item)
+        self._waiting.task_done()
 
 
 def _is_of_a_function(request: ExecutionRequest) -> bool:

@@ -95,9 +95,7 @@ def _receipt(occurrence: Occurrence, told: list[Told]) -> Json:
         "source": occurrence.source,
         "event": occurrence.names[0],
         "executions": [_execution(item.function, item) for item in told if item.execution_id],
-        "skipped": [
-            {"functionId": item.function.appwrite_id, "reason": "disabled"} for item in told if not item.execution_id
-        ],
+        "skipped": [{"functionId": item.function.appwrite_id, "reason": item.skipped} for item in told if item.skipped],
     }
 
 

@@ -128,8 +128,9 @@ def permit(caller: Caller, callee: Callee) -> None:
         return
     if not execute:
         raise AppwriteError(Problem.USER_UNAUTHORIZED, "No permissions provided for action 'execute'")
-    allowed, given = json.dumps(execute), json.dumps(sorted(caller.roles))
-    message = f'Missing "execute" permission. Only "{allowed}" scopes are allowed and "{given}" was given.'
+    roles, given = (json.dumps(texts, separators=(",", ":")) for texts in (sorted(caller.roles), execute))
+    missing = f'Missing "execute" permission for role "{execute[-1]}".'
+    message = f'{missing} Only "{roles}" scopes are allowed and "{given}" was given.'
     raise AppwriteError(Problem.USER_UNAUTHORIZED, message)
 
 

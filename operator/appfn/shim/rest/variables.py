@@ -1,7 +1,5 @@
 """The public routes of variables: create, list, get, update, delete."""
 
-from dataclasses import dataclass
-
 from appfn.api.base import Json
 from appfn.api.function import Function
 from appfn.shim import function_variables, variable_writes
@@ -107,13 +105,16 @@ async def get(context: Context) -> Answer:
 async def update(context: Context) -> Answer:
     """Change a variable."""
     function, id_ = _function(context), context.text("variableId")
-    wanted = _wanted(context, _by_id(function, id_))
+    inline = _by_id(function, id_).value  # a value in the Function itself moves, too
+    given = context.arguments.get("value")
+    value = checked_value(str(given)) if given is not None else inline
+    stored = variable_writes.new_key(id_) if value is not None else None
 
     def edits(current: Function) -> Edits:
-        return _edits(current, id_, wanted)
+        return _edits(context, current, stored)
 
     edits(function)
-    values = {wanted.edit.stored: wanted.value} if wanted.edit.stored else {}
+    values = {stored: value} if stored is not None and value is not None else {}
     function = await variable_writes.write(context.app, function, values, edits)
     return Answer(content=await _model(context, function, id_))
 
@@ -132,41 +133,26 @@ async def delete(context: Context) -> Answer:
     return Answer(status=204)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """What an update makes of a variable; `value` only where the edit stores one."""
-
-    name: str
-    edit: Edit
-    value: str
-
-
-def _wanted(context: Context, known: Known) -> _Wanted:
-    secret = context.arguments.get("secret")
+def _edits(context: Context, current: Function, stored: str | None) -> Edits:
+    """Return the change of a variable as it is now: what is left out stays, whatever our catalog says of it."""
+    known, secret = _by_id(current, context.text("variableId")), context.arguments.get("secret")
     if known.secret and known.stored and secret is False:
         raise AppwriteError(Problem.VARIABLE_CANNOT_UNSET_SECRET)
-    given = context.arguments.get("value")
-    value = checked_value(str(given)) if given is not None else known.value  # a value in the Function itself moves, too
     now = context.app[SURROUNDINGS].now()
     edit = Edit(
         id=known.id,
         secret=known.secret if secret is None else bool(secret),
         created_at=known.created_at or now,
         updated_at=now,
-        stored=variable_writes.new_key(known.id) if value is not None else None,
+        stored=stored if "value" in context.arguments or known.value is not None else None,
         was=known.name,
     )
-    return _Wanted(name=checked_name(context.text("key", known.name)), edit=edit, value=value or "")
-
-
-def _edits(current: Function, id_: str, wanted: _Wanted) -> Edits:
-    """Return the change of a variable as it is now, which may be called otherwise than when it was looked up."""
-    known = _by_id(current, id_)
-    if wanted.name == known.name:
-        return {known.name: wanted.edit}
-    if any(item.name == wanted.name for item in function_variables.known(current)):
+    name = checked_name(context.text("key", known.name))
+    if name == known.name:
+        return {name: edit}
+    if any(item.name == name for item in function_variables.known(current)):
         raise AppwriteError(Problem.VARIABLE_ALREADY_EXISTS)
-    return {known.name: None, wanted.name: wanted.edit}
+    return {known.name: None, name: edit}
 
 
 def _function(context: Context) -> Function:

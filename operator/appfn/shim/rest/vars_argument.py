@@ -41,18 +41,17 @@ async def write(app: web.Application, function: Function, wanted: dict[str, str]
     keys = {name: variable_writes.new_key(ids[name]) for name, value in wanted.items() if not _is(before, name, value)}
 
     def edits(current: Function) -> Edits:
-        found: dict[str, Edit | None] = {}
-        for item in function_variables.known(current):
-            if item.name not in wanted:
-                found[item.name] = None
+        there = {item.name: item for item in function_variables.known(current)}
+        found: dict[str, Edit | None] = {name: None for name in there if name not in wanted}
         for name, key in keys.items():
+            secret = name in there and there[name].secret
             made = before[name].created_at if name in before else None
-            found[name] = Edit(id=ids[name], secret=False, created_at=made or now, updated_at=now, stored=key)
+            found[name] = Edit(id=ids[name], secret=secret, created_at=made or now, updated_at=now, stored=key)
         return found
 
     return await variable_writes.write(app, function, {key: wanted[name] for name, key in keys.items()}, edits)
 
 
 def _is(before: dict[str, function_variables.Known], name: str, value: str) -> bool:
-    """Tell whether a variable has this very value in the Function itself."""
-    return name in before and before[name].value == value
+    """Tell whether a variable has this value in the Function itself, or is a secret, which clients send back empty."""
+    return name in before and (before[name].value == value or (before[name].secret and not value))
