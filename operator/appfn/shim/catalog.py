@@ -222,7 +222,8 @@ class Catalog:
                 except TimeoutError:
                     raise error from None
             else:
-                self._found[project.namespace, function_id] = found
+                if self.project_of(project.namespace) == project:  # else the caller knew it before it changed
+                    self._found[project.namespace, function_id] = found
                 return found
 
     def callees(self) -> Collection[Callee]:

@@ -153,6 +153,16 @@ async def test_nothing_can_be_called_of_what_is_gone() -> None:
         assert named(catalog).keys() == {"two"}
 
 
+async def test_a_call_that_began_before_its_namespace_became_another_project_leaves_later_calls_nothing() -> None:
+    world = World()
+    async with opened(world) as catalog:
+        before = catalog.project("shop")
+        world.put(NAMESPACE, {"metadata": namespace(**{"appfn.dev/project": "store"})})
+        await catalog.settled_callee(before, "one")
+
+        assert (await catalog.settled_callee(catalog.project("store"), "one")).project.id == "store"
+
+
 async def test_lists_are_in_the_order_of_creation() -> None:
     world = World()
     first = {"creationTimestamp": "2020-01-01T00:00:00Z"}

@@ -200,3 +200,20 @@ def test_a_client_that_does_not_take_its_answer_keeps_no_shim_from_closing() -> 
         await met(lambda: not desk.connections.open)
 
     with_client(b"a" * 20_000_000, story)
+
+
+def test_a_call_that_came_in_the_last_moment_is_answered() -> None:
+    async def story(desk: Answering, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, request())
+        await met(lambda: desk.asked == 1)
+        desk.leaving = True
+        closing = asyncio.create_task(desk.connections.close(seconds=20))
+        await asyncio.sleep(0)
+        desk.gate.set()
+
+        assert await loop.sock_recv(client, 100) == b"answer"
+        assert await loop.sock_recv(client, 100) == b""
+        await closing
+
+    with_client(b"answer", story)

@@ -40,7 +40,7 @@ class Connections:
         return self._make_handler()
 
     async def close(self, *, seconds: float) -> None:
-        """Close all of them; answers that are on their way get so long."""
+        """Close all of them; answers that are on their way, and calls that came in the last moment, get so long."""
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self.open):
@@ -126,8 +126,9 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def leave(self) -> None:
-        """Close it once what was answered is sent."""
-        self._transport.close()
+        """Close it once what was answered is sent; a call that runs does so when it ends."""
+        if not self._busy:
+            self._transport.close()
 
     def close(self) -> None:
         """Close it at once."""
