@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from appfn.api.base import ObjectMeta
 from appfn.api.function import Function
@@ -45,5 +46,6 @@ def code_of(invocation: Invocation) -> Code:
     )
 
 
+@lru_cache(maxsize=4096)  # asked for each call
 def _owner(name: str, uid: str, namespace: str) -> ObjectMeta:
     return ObjectMeta(name=name, uid=uid, namespace=namespace)

@@ -6,6 +6,7 @@ way get `drain_seconds`; then the parts are closed, the store last, with all it 
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Coroutine
@@ -70,11 +71,21 @@ async def serve(surroundings: Surroundings, stop: asyncio.Event, lifeline: Lifel
                 return
         site = FrontSite(runner, config.host, config.port, reuse_port=lifeline is not None)
         await site.start()
+        _settle_memory()
         _logger.info("serving", extra={"addresses": [str(address) for address in runner.addresses]})
         await stop.wait()
         await leave(app, site)
     finally:
         await runner.cleanup()
+
+
+def _settle_memory() -> None:
+    """Leave out of garbage collection what is there from the start and stays: modules, the catalogue, schemas.
+
+    Each full collection would look through all of it, which holds up every call for as long: some 80 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def make_runner(app: web.Application) -> web.AppRunner:

@@ -22,7 +22,8 @@ MAX_ENVELOPE = 9 * MAX_OUTPUT + 65_536
 """Bytes of a body read at most: response, stdout and stderr at their limits, each grown threefold by JSON's escapes."""
 
 _CHALLENGE = "x-internal-challenge"
-_STATUSES = range(HTTPStatus.OK, 600)
+_STATUSES = range(200, 600)
+_SERVER_ERROR = 500
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _MAX_UTF8 = 4
@@ -60,7 +61,7 @@ def decode(reply: Reply) -> Outcome:
         return failures.failed(failures.response_too_large())
     if reply.status not in _STATUSES:
         return failures.failed(failures.invalid_response("its status is not between 200 and 599"))
-    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if reply.status >= _SERVER_ERROR:
         return _function_error(reply)
     try:
         return _completed(reply)
@@ -100,7 +101,8 @@ def _parse(body: bytes) -> dict[str, Any]:
     envelope = _parsed(body)
     if not isinstance(envelope, dict):
         raise _EnvelopeError("its body is not a JSON object")
-    if not isinstance(envelope.get("response"), str | None) and _LONG_NUMBER.search(body):
+    response = envelope.get("response")
+    if not (response is None or isinstance(response, str)) and _LONG_NUMBER.search(body):
         # orjson makes a float of an integer over 64 bits; only in a response are numbers kept.
         return cast("dict[str, Any]", _parsed_exactly(body))
     return envelope
