@@ -34,7 +34,8 @@ from appfn.dispatch.call import Call, CallServices
 from appfn.dispatch.connections import HttpUpstream
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet, PodCluster
-from appfn.dispatch.group import Group, GroupServices, Standing
+from appfn.dispatch.group import Group
+from appfn.dispatch.group_services import GroupServices, Standing
 from appfn.dispatch.launcher import ArtifactSource, Code, Launcher, LaunchSettings, Ports
 from appfn.dispatch.pod import milliseconds
 from appfn.dispatch.source import Source

@@ -7,8 +7,7 @@ change ends in `_step`: hand free slots to the queue, decide, act on the plan, s
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import Final
 
 from appfn import names
@@ -19,13 +18,12 @@ from appfn.core.manifests.runtime_pod import template_digest
 from appfn.dispatch import failures
 from appfn.dispatch.call import Call
 from appfn.dispatch.failures import NotServedError
-from appfn.dispatch.fleet import Fleet
-from appfn.dispatch.launcher import Code, Launcher, TakenError
+from appfn.dispatch.group_services import GroupServices, Standing
+from appfn.dispatch.launcher import Code, TakenError
 from appfn.dispatch.pod import PodState, RuntimePod
 from appfn.dispatch.scaling import Observed, Plan, PodView, decide
 from appfn.dispatch.source import Source
-from appfn.dispatch.stats import Counters, Replicas
-from appfn.dispatch.tasks import Tasks
+from appfn.dispatch.stats import Replicas
 from appfn.dispatch.trouble import Trouble
 from appfn.dispatch.waiting import Line, Slot, Waiter
 from appfn.errors import QueueFullError
@@ -36,32 +34,6 @@ _RETRY_AFTER: Final = 1.0
 """Seconds a caller is told to wait when the queue is full."""
 _LOST_CLAIMS: Final = 3
 """Claims lost in a row after which a pod is made: others may empty the pools faster than we hear of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupServices:
-    """What all groups share."""
-
-    launcher: Launcher
-    fleet: Fleet
-    tasks: Tasks
-    counters: Counters
-    queue_limit: int
-    wait_seconds: float
-    """How long a call may wait for a pod."""
-    now: Callable[[], float]
-    """Monotonic seconds, those of the event loop."""
-
-
-class Standing(StrEnum):
-    """Whether a group should be there."""
-
-    TARGET = "target"
-    """It is what should run: `minReplicas` holds."""
-    CALLED = "called"
-    """A call asked for it since the last sync, which will tell."""
-    RETIRED = "retired"
-    """Not any more: its pods go as they run out of work."""
 
 
 class Group:
