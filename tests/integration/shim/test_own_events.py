@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, Key
 from appfn.kube.client import KubeCluster
-from appfn.shim.services import CATALOG, METRICS
+from appfn.shim.events.own import OwnEvents
+from appfn.shim.services import CATALOG, EXECUTOR, METRICS
 from support.fake_invoker import FakeInvoker
 from support.polling import eventually
 from support.postgres import postgres_server
@@ -142,6 +143,9 @@ async def test_what_nobody_wants_to_know_is_not_noticed(
         return not shim.app[CATALOG].subscriptions.curious(project.namespace)
 
     await eventually(probe)
+    own = shim.app[EXECUTOR].listener
+    assert isinstance(own, OwnEvents)
+    await own._waiting.join()  # the listeners' own changes are told while one of them still listens
     before = told(shim, project.namespace)
     await client.execute()
     await client.finished((await client.execute(body={"async": True})).body["$id"])
