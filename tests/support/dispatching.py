@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -113,7 +113,7 @@ class Project:
         self.tasks.append(task)
         return task
 
-    def sync(self, *, deployment: str | None = "greet-1") -> None:
+    def sync(self, *, deployment: str | None = "greet-1", variables: Mapping[str, str] | None = None) -> None:
         if deployment is None:
             self.dispatcher.sync({})
             return
@@ -124,7 +124,7 @@ class Project:
             deployment_uid=self.deployments[deployment],
             entrypoint="index.js",
             artifacts={Architecture.AMD64: self.digest},
-            variables={"NAME": "ahead"},
+            variables={"NAME": "ahead"} if variables is None else variables,
         )
         self.dispatcher.sync({self.uid: target})
 

@@ -217,3 +217,17 @@ async def test_a_call_that_waited_too_long_for_busy_pods_fails_as_such(project: 
         assert outcome.times.queue_ms >= 2000
         project.node.gates["gate"].set()
         await running
+
+
+async def test_a_pod_that_a_sync_starts_for_waiting_calls_has_their_variables(app: Project) -> None:
+    app.scaling = {"maxReplicas": 1}
+    app.node.function = obey
+    calls = [app.call("gate") for _ in range(2)]
+    await app.running(1)
+    await app.queued(1)
+    app.scaling = {"maxReplicas": 2}
+    app.sync(variables={})  # what a target without minReplicas says
+    await app.running(2)
+    app.node.gates["gate"].set()
+    await asyncio.gather(*calls)
+    assert [pod.loads[0]["env"] for pod in app.node.seen] == [app.variables] * 2
