@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from appfn.errors import ConfigError, TransientError
 from appfn.store import schema
+from appfn.store.sqlite import Driver
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -119,13 +120,14 @@ async def _sqlite(address: URL) -> Database:
     assert address.database is not None
     await asyncio.to_thread(_make_file, Path(address.database))
     # hide_parameters: an error's text must not carry payloads into a log.
-    writer = create_async_engine(address, pool_size=1, max_overflow=0, hide_parameters=True, json_serializer=_json)
+    settings: dict[str, Any] = {"module": Driver(), "max_overflow": 0, "hide_parameters": True}
+    writer = create_async_engine(address, pool_size=1, json_serializer=_json, **settings)
     reader = create_async_engine(
         address,
         pool_size=_READERS,
-        max_overflow=0,
         isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
+        skip_autocommit_rollback=True,
+        **settings,
     )
     event.listen(writer.sync_engine, "connect", _configure_writer)
     event.listen(writer.sync_engine, "begin", _begin_immediate)
