@@ -29,9 +29,9 @@ import uvloop
 from aiohttp import web
 
 from appfn import config as configuration
-from appfn.api.execution import ExecutionPhase, PhaseTimes
+from appfn.api.execution import ExecutionPhase
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, SECRET, Key, Kind
-from appfn.core.records import Invocation, Outcome
+from appfn.core.records import Invocation, Outcome, Times
 from appfn.dispatch.stats import Counters, Replicas
 from appfn.shim.app import create_app
 from appfn.shim.auth import api_key
@@ -163,7 +163,7 @@ class Instantly:
             response=RESPONSE,
             stdout="printed",
             duration=0.001,
-            times=PhaseTimes(run_ms=1),
+            times=Times(run_ms=1),
         )
     )
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from appfn.api.execution import ExecutionPhase, PhaseTimes, Trigger
-from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin, Outcome
+from appfn.api.execution import ExecutionPhase, Trigger
+from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin, Outcome, Times
 
 START = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 _ids = count(1)
@@ -49,7 +49,7 @@ def an_outcome(**changes: Any) -> Outcome:
         "stdout": "out",
         "stderr": "err",
         "duration": 0.25,
-        "times": PhaseTimes(queue_ms=1, run_ms=250),
+        "times": Times(queue_ms=1, run_ms=250),
     }
     return Outcome(**(fields | changes))
 

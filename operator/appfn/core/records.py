@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple, Self
 
-from appfn.api.execution import ExecutionPhase, Failure, PhaseTimes, Trigger
+from appfn.api.base import Json
+from appfn.api.execution import ExecutionPhase, Failure, Trigger
 from appfn.api.runtime import Architecture
 
 MAX_OUTPUT = 1_000_000
@@ -74,6 +76,29 @@ def repeated(original: ExecutionRequest, *, id_: str, origin: Origin, max_attemp
     )
 
 
+class Times(NamedTuple):
+    """Where the time of an attempt went, in milliseconds, as `PhaseTimes`; made for each call, and so a tuple."""
+
+    queue_ms: int = 0
+    claim_ms: int = 0
+    load_ms: int = 0
+    boot_ms: int = 0
+    run_ms: int = 0
+
+    @classmethod
+    def of(cls, wire: Mapping[str, int]) -> Self:
+        """Return what `to_json` wrote; 0 for what it does not have."""
+        return cls(*[wire.get(name, 0) for name in ("queueMs", "claimMs", "loadMs", "bootMs", "runMs")])
+
+    def to_json(self) -> Json:
+        """Return the wire form of `PhaseTimes`."""
+        queue, claim, load, boot, run = self
+        return {"queueMs": queue, "claimMs": claim, "loadMs": load, "bootMs": boot, "runMs": run}
+
+
+_NO_TIMES = Times()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How one attempt ended."""
@@ -86,7 +111,7 @@ class Outcome:
     duration: float = 0.0
     """Seconds of the function's own run."""
     cold_start: bool = False
-    times: PhaseTimes = field(default_factory=PhaseTimes)
+    times: Times = _NO_TIMES
     failure: Failure | None = None
 
 

@@ -34,6 +34,8 @@ class Part:
 
     def share(self, total: int, salt: str = "", *, servers: int = MAX_PROCESSES) -> int:
         """Return this process's part of a limit that so many share, or all; it never shrinks as the total grows."""
+        if self.count == 1:
+            return total  # as for most; it is asked several times for each call
         among, turn = min(servers, self.count), self._turn(salt)
         return total // among + (turn < total % among) if turn < among else 0
 

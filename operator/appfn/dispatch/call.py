@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from appfn.api.execution import Failure, PhaseTimes
+from appfn.api.execution import Failure
 from appfn.core.records import Invocation, Outcome
 from appfn.dispatch import failures
 from appfn.dispatch.messages import Reply
@@ -96,14 +96,8 @@ class Call:
 
     def _outcome(self, outcome: Outcome) -> Outcome:
         """Return the outcome with what it took, the wait for the pod included."""
-        waited, seconds = self.slot.waited, self._seconds
-        times = PhaseTimes(
-            queue_ms=waited.queue_ms,
-            claim_ms=waited.claim_ms,
-            load_ms=waited.load_ms,
-            boot_ms=waited.boot_ms,
-            run_ms=round(seconds * 1000),
-        )
+        seconds = self._seconds
+        times = self.slot.waited._replace(run_ms=round(seconds * 1000))
         return replace(outcome, duration=seconds, cold_start=self.slot.cold, times=times)
 
     def _on_reply(self, end: Reply | Exception) -> None:

@@ -20,13 +20,12 @@ from typing import Final, NamedTuple, Self
 
 from appfn import names
 from appfn.api.base import Json
-from appfn.api.execution import PhaseTimes
 from appfn.api.function import Function
 from appfn.api.kinds import POD, Key
 from appfn.api.runtime import Runtime
 from appfn.config import ShimConfig
 from appfn.core.manifests.meta import controller_uid, selector
-from appfn.core.records import Invocation, Outcome
+from appfn.core.records import Invocation, Outcome, Times
 from appfn.core.shares import Part
 from appfn.dispatch import failures
 from appfn.dispatch.adoption import Adoption, Home
@@ -281,7 +280,7 @@ class Dispatcher:
             try:
                 slot = await group.acquire(since=since, again=attempt > 0)
             except NotServedError as error:
-                waited = PhaseTimes(queue_ms=milliseconds(self._now() - since))
+                waited = Times(queue_ms=milliseconds(self._now() - since))
                 return replace(failures.failed(error.failure), times=waited)
             if on_start is not None and attempt == 0:
                 await self._begin(group, slot, on_start)

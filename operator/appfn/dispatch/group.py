@@ -63,6 +63,8 @@ class Group:
         self._queue: Final = Line()
         self._trouble: Final = Trouble()
         self._lost_claims = 0
+        self._full = False
+        """No more pods may be made now: for calls that come and go while others wait, there is nothing to decide."""
         self._timer: asyncio.TimerHandle | None = None
 
     def adopt(self, source: Source, code: Code) -> bool:
@@ -129,7 +131,7 @@ class Group:
             return  # what still runs in the pod may end; whoever comes after us asks it
         if not pod_usable or pod.state is PodState.DRAINING:
             self._discard(pod)
-        elif self._settled:
+        elif self._settled or (self._full and self._hand_on(pod)):
             return
         self.step()
 
@@ -206,13 +208,15 @@ class Group:
             if not waiter.answer.done():
                 waiter.answer.set_result(self._grant(free, waiter.since))
         plan = decide(self._observed(), self._services.now())
+        self._full = plan.full
         self._act(plan)
         if self._standing is Standing.RETIRED and not self._pods and not self._queue:
             self._on_empty(self)
 
     async def _wait(self, waiter: Waiter, *, first: bool) -> Slot:
         self._queue.join(waiter, first=first)
-        self.step()
+        if not self._full:
+            self.step()
         left = waiter.since + self._services.wait_seconds - self._services.now()
         try:
             async with asyncio.timeout(left):
@@ -240,14 +244,24 @@ class Group:
         cold = pod.timeline.loaded > since
         return Slot(pod=pod, cold=cold, waited=pod.timeline.waited(since, now))
 
+    def _hand_on(self, pod: RuntimePod) -> bool:
+        """Give a slot that has come free to the call that waits longest; False where none does any more."""
+        while self._queue:
+            waiter = self._queue.next()
+            if not waiter.answer.done():
+                waiter.answer.set_result(self._grant(pod, waiter.since))
+                return True
+        return False
+
     def _free_pod(self) -> RuntimePod | None:
         """Return the pod for the next call: the least busy, and the last used among equals: the others fall idle."""
-        free = (
-            pod
-            for pod in self._pods.values()
-            if pod.state is PodState.READY and pod.in_flight < self._limits.concurrency
-        )
-        return min(free, key=lambda pod: (pod.in_flight, -pod.idle_since), default=None)
+        best = None
+        for pod in self._pods.values():
+            if pod.in_flight < self._limits.concurrency and pod.state is PodState.READY:
+                order = pod.in_flight, -pod.idle_since
+                if best is None or order < best[0]:
+                    best = order, pod
+        return None if best is None else best[1]
 
     def _observed(self) -> Observed:
         limits = self._limits
@@ -356,6 +370,7 @@ class Group:
 
     def _discard(self, pod: RuntimePod) -> None:
         """Give the pod no more calls, and delete it once those in it have ended."""
+        self._full = False
         if pod.in_flight:
             if pod.state is not PodState.DRAINING:
                 pod.advance(PodState.DRAINING)

@@ -3,11 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from appfn.api.base import Json
 from appfn.api.kinds import Key
 from appfn.api.runtime import Architecture
+from appfn.core.records import Times
 from appfn.dispatch.podstatus import read_status
 
 
@@ -38,15 +39,6 @@ class PodState(StrEnum):
 _ORDER: Final = {state: position for position, state in enumerate(PodState)}
 
 
-class Waited(NamedTuple):
-    """Milliseconds that a call waited for a slot, by what happened meanwhile; see `PhaseTimes`."""
-
-    queue_ms: int = 0
-    claim_ms: int = 0
-    load_ms: int = 0
-    boot_ms: int = 0
-
-
 @dataclass(slots=True)
 class Timeline:
     """When a pod reached what, in monotonic seconds; 0 while it has not."""
@@ -57,10 +49,10 @@ class Timeline:
     boot_seconds: float = 0.0
     """The end of the load: the runtime server's own start, as the agent measured it."""
 
-    def waited(self, since: float, until: float) -> Waited:
+    def waited(self, since: float, until: float) -> Times:
         """Return how the wait of one call divides into phases; only what lies within the wait counts."""
         if self.loaded <= since:
-            return Waited(queue_ms=milliseconds(until - since))
+            return Times(queue_ms=milliseconds(until - since))
         booting = max(self.addressed, self.loaded - self.boot_seconds)
 
         def within(start: float, end: float) -> float:
@@ -68,7 +60,7 @@ class Timeline:
 
         claim, load = within(self.created, self.addressed), within(self.addressed, booting)
         boot = within(booting, self.loaded)
-        return Waited(
+        return Times(
             queue_ms=milliseconds(until - since - claim - load - boot),
             claim_ms=milliseconds(claim),
             load_ms=milliseconds(load),

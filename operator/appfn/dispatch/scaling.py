@@ -50,19 +50,22 @@ class Plan:
     start: int = 0
     stop: tuple[str, ...] = ()
     wake_at: float | None = None
+    full: bool = False
+    """No more may be started, however many calls wait."""
 
 
 def decide(observed: Observed, now: float) -> Plan:
     """Return how many pods to start, which to stop (never one with a call in it), and when to decide again."""
     stop, idle_wake = _to_stop(observed, now)
-    wanted = _to_start(observed)
+    allowed, wanted = _to_start(observed)
     if wanted and now < observed.not_before:
         wakes = [observed.not_before] if idle_wake is None else [observed.not_before, idle_wake]
         return Plan(stop=stop, wake_at=min(wakes))
-    return Plan(start=wanted, stop=stop, wake_at=idle_wake)
+    return Plan(start=wanted, stop=stop, wake_at=idle_wake, full=allowed <= 0)
 
 
-def _to_start(observed: Observed) -> int:
+def _to_start(observed: Observed) -> tuple[int, int]:
+    """Return how many more pods there may be, and how many of them to start now."""
     limits = observed.limits
     starting = sum(1 for pod in observed.pods if pod.state.starting)
     serving = sum(1 for pod in observed.pods if pod.state is PodState.READY)
@@ -71,7 +74,7 @@ def _to_start(observed: Observed) -> int:
     for_queue = math.ceil(observed.queued / limits.concurrency) - starting
     allowed = max(limits.maximum, minimum) - starting - serving
     wanted = max(0, min(max(for_minimum, for_queue), allowed))
-    return min(wanted, 1 - min(starting, 1)) if observed.troubled else wanted
+    return allowed, min(wanted, 1 - min(starting, 1)) if observed.troubled else wanted
 
 
 def _to_stop(observed: Observed, now: float) -> tuple[tuple[str, ...], float | None]:

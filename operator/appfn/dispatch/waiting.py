@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appfn.api.execution import Failure
-from appfn.dispatch.pod import RuntimePod, Waited
+from appfn.core.records import Times
+from appfn.dispatch.pod import RuntimePod
 from appfn.errors import TransientError
 
 
@@ -17,8 +18,8 @@ class Slot:
     pod: RuntimePod
     cold: bool
     """The call waited for a pod to be started."""
-    waited: Waited
-    """Where the wait went."""
+    waited: Times
+    """Where the wait went; nothing has run yet."""
 
 
 class Waiter:

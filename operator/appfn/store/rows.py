@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult
 
-from appfn.api.execution import ExecutionPhase, Failure, PhaseTimes, Trigger
-from appfn.core.records import MAX_OUTPUT, ExecutionRecord, ExecutionRequest, Origin, Outcome
+from appfn.api.execution import ExecutionPhase, Failure, Trigger
+from appfn.core.records import MAX_OUTPUT, ExecutionRecord, ExecutionRequest, Origin, Outcome, Times
 
 Row = dict[str, Any]
 """Values to be written, by column."""
@@ -177,6 +177,6 @@ def _outcome_of(row: Stored, phase: ExecutionPhase) -> Outcome:
         stderr=row["stderr"],
         duration=row["duration"],
         cold_start=row["cold_start"],
-        times=PhaseTimes.model_validate(row["times"] or {}),
+        times=Times.of(row["times"] or {}),
         failure=None if row["failure"] is None else Failure.model_validate(row["failure"]),
     )

@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 
 from appfn.api.execution import ExecutionPhase, FailureReason
+from appfn.core.records import Outcome
 from appfn.dispatch.stats import Replicas
 from appfn.errors import QueueFullError
 from support.dispatching import Project
@@ -103,6 +104,19 @@ async def test_an_idle_pod_is_deleted_after_its_time_and_not_before_its_call_end
     await call
     await app.pods(0)
     assert app.dispatcher.replicas(app.uid) == Replicas()
+
+
+async def test_after_the_only_pod_it_may_have_has_gone_the_next_call_starts_another(app: Project) -> None:
+    app.scaling = {"maxReplicas": 1, "idleSeconds": 0}
+    unchanged = app.function()  # the very object, as the cache gives it between two changes
+
+    async def invoke() -> Outcome:
+        return await app.dispatcher.invoke(app.invocation(), app.runtime, unchanged)
+
+    await asyncio.gather(*(invoke() for _ in range(3)))
+    await app.pods(0)
+
+    assert (await asyncio.wait_for(invoke(), 5)).cold_start
 
 
 async def test_the_minimum_is_loaded_before_any_call_and_stays(app: Project) -> None:

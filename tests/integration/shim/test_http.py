@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from appfn.api.execution import PhaseTimes
-from appfn.core.records import Invocation, Outcome
+from appfn.core.records import Invocation, Outcome, Times
 from appfn.kube.client import KubeCluster
 from appfn.shim.health import METRICS_PORT
 from appfn.shim.services import WORKER
@@ -153,7 +152,7 @@ async def test_the_log_tells_what_failed_and_leaves_what_went_well_to_the_metric
 
 async def test_the_breakdown_of_an_execution_is_a_header(client: Client, invoker: FakeInvoker) -> None:
     async def cold(_: Invocation) -> Outcome:
-        times = PhaseTimes(queue_ms=3, claim_ms=5, load_ms=7)
+        times = Times(queue_ms=3, claim_ms=5, load_ms=7)
         return replace(completed("done"), cold_start=True, times=times)
 
     warm = await client.execute()

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason, PhaseTimes
-from appfn.core.records import MAX_OUTPUT, Origin
+from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason
+from appfn.core.records import MAX_OUTPUT, Origin, Times
 from appfn.errors import IdempotencyError, QueueFullError
 from appfn.store.executions import ExecutionStore
 from support.executions import START, Clock, a_finished, a_request, an_outcome, failed
@@ -113,7 +113,7 @@ async def test_a_recorded_execution_is_seen_at_once_and_whole_once_it_is_durable
         jwt="secret",
         outcome=failed(
             cold_start=True,
-            times=PhaseTimes(boot_ms=7),
+            times=Times(boot_ms=7),
             failure=Failure(component=Component.FUNCTION, reason=FailureReason.TIMEOUT, message="too slow"),
         ),
     )

@@ -2,7 +2,8 @@ import pytest
 
 from appfn.api.kinds import Key
 from appfn.api.runtime import Architecture
-from appfn.dispatch.pod import PodState, RuntimePod, Timeline, Waited
+from appfn.core.records import Times
+from appfn.dispatch.pod import PodState, RuntimePod, Timeline
 from appfn.dispatch.tokens import load_token, load_token_hash, runtime_key
 
 TIMELINE = Timeline(created=10.0, addressed=10.5, loaded=11.0, boot_seconds=0.1)
@@ -11,14 +12,14 @@ TIMELINE = Timeline(created=10.0, addressed=10.5, loaded=11.0, boot_seconds=0.1)
 @pytest.mark.parametrize(
     ("since", "until", "times"),
     [
-        (9.9, 11.2, Waited(queue_ms=300, claim_ms=500, load_ms=400, boot_ms=100)),
-        (10.2, 11.0, Waited(claim_ms=300, load_ms=400, boot_ms=100)),
-        (10.95, 11.0, Waited(boot_ms=50)),
-        (12.0, 12.0, Waited()),
-        (12.0, 14.5, Waited(queue_ms=2500)),
+        (9.9, 11.2, Times(queue_ms=300, claim_ms=500, load_ms=400, boot_ms=100)),
+        (10.2, 11.0, Times(claim_ms=300, load_ms=400, boot_ms=100)),
+        (10.95, 11.0, Times(boot_ms=50)),
+        (12.0, 12.0, Times()),
+        (12.0, 14.5, Times(queue_ms=2500)),
     ],
 )
-def test_only_what_a_call_waited_for_counts_as_its_time(since: float, until: float, times: Waited) -> None:
+def test_only_what_a_call_waited_for_counts_as_its_time(since: float, until: float, times: Times) -> None:
     assert TIMELINE.waited(since, until) == times
 
 

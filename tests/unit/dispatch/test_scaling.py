@@ -80,7 +80,12 @@ WIDE = replace(LIMITS, concurrency=10)
         (
             "a lowered maximum is enforced at once on idle pods",
             observed(a_pod("a", idle_for=1), a_pod("b", idle_for=2), limits=replace(LIMITS, maximum=1)),
-            Plan(stop=("b",), wake_at=NOW + 59),
+            Plan(stop=("b",), wake_at=NOW + 59, full=True),
+        ),
+        (
+            "a group with all the pods it may have is full, whether they serve or start",
+            observed(busy("a"), starting("b"), queued=9, limits=replace(LIMITS, maximum=2)),
+            Plan(full=True),
         ),
         ("nothing goes while calls wait", observed(a_pod("a", idle_for=99), queued=1), Plan(start=1)),
         (
@@ -161,6 +166,7 @@ def test_whatever_is_seen_the_bounds_hold(
     live = len(serving) + sum(1 for pod in pods if pod.state.starting)
     assert plan.start == 0 or live + plan.start <= max(maximum, minimum)
     assert plan.start == 0 or not_before <= NOW
+    assert not (plan.full and plan.start)
     assert all(by_name[name].state.starting or not by_name[name].in_flight for name in plan.stop)
     assert not (plan.start and plan.stop and not retired)
     if not retired and plan.stop:

@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from appfn.shim.front.desk import Desk, Known
 from appfn.shim.front.heads import END, MAX_HEAD
+from appfn.shim.front.outbox import Outbox
 
 IDLE_SECONDS: Final = 75.0
 """A connection that brings nothing for so long is closed."""
@@ -20,6 +21,7 @@ class Connections:
     def __init__(self, desk: Desk) -> None:
         self.desk: Final = desk
         self.open: Final[set[Connection]] = set()
+        self.outbox: Final = Outbox()
         self._make_handler: Callable[[], asyncio.Protocol] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -43,6 +45,7 @@ class Connections:
         """Close all of them; answers that are on their way, and calls that came in the last moment, get so long."""
         if self._timer is not None:
             self._timer.cancel()
+        self.outbox.flush()
         for connection in list(self.open):
             connection.leave()
         if self.open:
@@ -166,10 +169,9 @@ class Connection(asyncio.Protocol):
             raise
         self._busy = False
         self._since = self._loop.time()
-        if self._transport.is_closing():
-            return  # the client has gone, and uvloop's transports raise when they are written to then
-        self._transport.write(answer)
+        self._all.outbox.put(self._transport, answer)
         if desk.draining:
+            self._all.outbox.flush()
             self._transport.close()
         elif self._buffer:
             self._next()
@@ -179,6 +181,7 @@ class Connection(asyncio.Protocol):
     def _hand_over(self) -> None:
         """Let aiohttp have the connection, with all that came and was not dealt with."""
         self._all.forget(self)
+        self._all.outbox.flush()  # the last answer goes before any of aiohttp's
         transport, data, handler = self._transport, self._buffer, self._all.handler()
         self._buffer = b""
         transport.set_protocol(handler)
