@@ -107,6 +107,9 @@ class GroupCommit:
         self._deferred: dict[str, _Entry] = {}
         self._deferred_bytes = 0
         self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        """Wakes for what was deferred since the last round; set by the first of it."""
+        self._pause = _FIRST_PAUSE
         self._room = asyncio.Event()
         self._room.set()
         self._closing = False
@@ -137,8 +140,8 @@ class GroupCommit:
         if key in self._deferred:
             return
         entry = _Entry(operation)
-        if not self._deferred:
-            asyncio.get_running_loop().call_later(self._delay, self._wake.set)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._delay, self._wake.set)
         self._entries.append(entry)
         self._deferred[key] = entry
         self._count(operation.size)
@@ -169,17 +172,25 @@ class GroupCommit:
 
     async def run(self) -> None:
         """Commit until `close` is called and nothing is left."""
-        pause = _FIRST_PAUSE
         while not (self._closing and not self._entries):
             await self._wake.wait()
             self._wake.clear()
-            while self._entries:
-                batch = [self._entries.popleft() for _ in range(min(len(self._entries), _MAX_BATCH))]
-                if await self._commit([entry for entry in batch if not entry.abandoned]):
-                    pause = _FIRST_PAUSE
-                    continue
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            await self._round(len(self._entries))
+
+    async def _round(self, count: int) -> None:
+        """Commit the first so many. What comes meanwhile has a round of its own, or each would be of a few only."""
+        while count > 0:
+            batch = [self._entries.popleft() for _ in range(min(count, _MAX_BATCH))]
+            count -= len(batch)
+            if not await self._commit([entry for entry in batch if not entry.abandoned]):
+                self._wake.set()  # for what is back in the line
+                await asyncio.sleep(self._pause)
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                return
+            self._pause = _FIRST_PAUSE
 
     async def close(self, task: asyncio.Task[None]) -> None:
         """End `run`, which is that task: write what is left, for 10 s at most."""

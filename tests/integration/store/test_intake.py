@@ -1,13 +1,17 @@
 """Accepting and recording."""
 
 import asyncio
+import threading
 
 import pytest
 
 from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason
 from appfn.core.records import MAX_OUTPUT, Origin, Times
 from appfn.errors import IdempotencyError, QueueFullError
+from appfn.store.commit import GroupCommit, Transaction
+from appfn.store.database import open_database
 from appfn.store.executions import ExecutionStore
+from appfn.store.intake import Record
 from support.executions import START, Clock, a_finished, a_request, an_outcome, failed
 
 LIMIT = 1000
@@ -153,6 +157,21 @@ async def test_records_are_durable_without_a_flush(url: str, clock: Clock) -> No
         await one.record(record)
         assert await two.wait_change(0, within=5.0)
         assert await two.get("shop", record.id) is not None
+
+
+async def test_records_that_keep_coming_are_committed_at_intervals_and_not_as_they_come(url: str, clock: Clock) -> None:
+    commits: list[Transaction] = []
+    async with open_database(url) as database:
+        lane = GroupCommit(database, now=clock, delay=0.2, committed=commits.append)
+        running = asyncio.create_task(lane.run())
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while loop.time() - begun < 1:
+            await lane.defer(Record(a_finished()))
+            await asyncio.to_thread(threading.Event().wait, 0.001)
+        await lane.close(running)
+
+    assert len(commits) <= 6
 
 
 async def test_closing_writes_what_is_buffered(url: str, clock: Clock) -> None:

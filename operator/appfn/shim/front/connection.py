@@ -22,6 +22,8 @@ class Connections:
         self.desk: Final = desk
         self.open: Final[set[Connection]] = set()
         self.outbox: Final = Outbox()
+        self.busy = 0
+        """Requests that are being answered."""
         self._make_handler: Callable[[], asyncio.Protocol] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -158,6 +160,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = data[whole:]
         self._busy = True
+        self._all.busy += 1
         self._task = self._loop.create_task(self._serve(known, data[end:whole]))
 
     async def _serve(self, known: Known, body: bytes) -> None:
@@ -167,11 +170,14 @@ class Connection(asyncio.Protocol):
         except BaseException:
             self._transport.abort()  # cancelled, late in a shutdown: there will be no answer
             raise
-        self._busy = False
+        finally:
+            self._busy = False
+            self._all.busy -= 1
         self._since = self._loop.time()
         self._all.outbox.put(self._transport, answer)
-        if desk.draining:
+        if desk.draining or not self._all.busy:
             self._all.outbox.flush()
+        if desk.draining:
             self._transport.close()
         elif self._buffer:
             self._next()
