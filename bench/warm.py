@@ -17,6 +17,7 @@ from support.kubectl import Kubectl
 from support.polling import wait_for
 
 _WARM_UP = 1.0
+"""Seconds of load per pod before it is measured: connections are made, and the pod compiles its code."""
 
 
 @contextmanager
@@ -71,10 +72,10 @@ def rounds(count: int, *measures: Callable[[], Load]) -> list[list[Load]]:
     return found
 
 
-def steadily(call: Call, *, connections: int, seconds: float) -> Callable[[], Load]:
-    """Return a measure: load that goes on without a pause, all answered well."""
+def steadily(call: Call, *, connections: int, seconds: float, pods: int = 1) -> Callable[[], Load]:
+    """Return a measure: load on so many pods that goes on without a pause, all answered well."""
     with contextlib.suppress(RuntimeError):
-        wrk(call, connections=connections, seconds=_WARM_UP)  # connections are made, code is compiled
+        wrk(call, connections=connections, seconds=_WARM_UP * pods)
     return lambda: wrk(call, connections=connections, seconds=seconds).faultless()
 
 

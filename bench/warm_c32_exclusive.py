@@ -25,7 +25,9 @@ def run(context: Context) -> Sequence[Result]:
         through = shim_call(context.shim_address, project.namespace, key, "exclusive")
         first_answer(through)
         bare, ours = rounds(
-            count, *(steadily(call, connections=CALLERS, seconds=seconds) for call in (proxied, through))
+            count,
+            steadily(proxied, connections=CALLERS, seconds=seconds),
+            steadily(through, connections=CALLERS, seconds=seconds, pods=PODS),
         )
     rates, requests = [load.rate for load in ours], sum(load.requests for load in ours)
     results = [
