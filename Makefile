@@ -40,6 +40,7 @@ unit: $(STAMP) ## Pure code, seconds
 .PHONY: integration
 integration: $(STAMP) ## A real kube-apiserver and etcd, a real PostgreSQL
 	@tests/prerequisites
+	@python3 -m localcluster helm-path >/dev/null
 	@$(PYTEST) -n 2 tests/integration
 
 .PHONY: conformance

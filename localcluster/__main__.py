@@ -62,6 +62,8 @@ def _add_lifecycle(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     audit.set_defaults(run=_audit_log)
     kubectl = commands.add_parser("kubectl-path", help="print the path of a kubectl")
     kubectl.set_defaults(run=lambda _: print(binaries.kubectl()))
+    helm = commands.add_parser("helm-path", help="print the path of a Helm")
+    helm.set_defaults(run=lambda _: print(binaries.helm()))
 
 
 def _add_images(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

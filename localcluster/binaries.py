@@ -15,6 +15,7 @@ from localcluster.steps import step
 KUBERNETES_VERSION = "v1.34.4"
 
 _VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+_HELM_PACKAGES = ("helm.sh/helm/v4/pkg/chart/common", "helm.sh/helm/v4/pkg/chart/v2/lint/rules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,13 @@ def version_flags(version: str) -> tuple[str, ...]:
     return tuple(f"-X {p}.{key}={value}" for p in _VERSION_PACKAGES for key, value in values.items())
 
 
+def helm_flags(version: str) -> tuple[str, ...]:
+    """Linker flags without which Helm checks and renders charts for Kubernetes 1.20."""
+    major, minor, _ = version.removeprefix("v").split(".")
+    values = {"k8sVersionMajor": major, "k8sVersionMinor": minor}
+    return tuple(f"-X {p}.{key}={value}" for p in _HELM_PACKAGES for key, value in values.items())
+
+
 KUBE = Program(
     module="kube",
     names=(
@@ -53,6 +61,7 @@ KUBE = Program(
 )
 COREDNS = Program(module="coredns", names=("coredns",))
 PAUSE = Program(module="pause", names=("pause",))
+HELM = Program(module="helm", names=("helm",), linker_flags=helm_flags(KUBERNETES_VERSION))
 
 
 def ensure(program: Program) -> Path:
@@ -68,10 +77,18 @@ def ensure(program: Program) -> Path:
 
 def kubectl() -> Path:
     """Path of a kubectl of the cluster's own version; its name outlives rebuilds."""
-    stable = paths.cache() / "bin" / "kubectl"
-    wanted = ensure(KUBE) / "kubectl"
+    return _stable(ensure(KUBE) / "kubectl")
+
+
+def helm() -> Path:
+    """Path of a Helm; its name outlives rebuilds."""
+    return _stable(ensure(HELM) / "helm")
+
+
+def _stable(wanted: Path) -> Path:
+    stable = paths.cache() / "bin" / wanted.name
     if not stable.is_symlink() or stable.readlink() != wanted:
-        fresh = stable.with_name("kubectl.new")
+        fresh = stable.with_name(f"{stable.name}.new")
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(wanted)
         fresh.rename(stable)

@@ -67,6 +67,10 @@ def test_the_version_is_linked_into_server_and_client() -> None:
     assert "-X k8s.io/client-go/pkg/version.gitMinor=34" in flags
 
 
+def test_helm_renders_for_the_version_of_the_cluster_where_it_asks_none() -> None:
+    assert "-X helm.sh/helm/v4/pkg/chart/common.k8sVersionMinor=34" in binaries.helm_flags("v1.34.4")
+
+
 def test_a_condition_counts_only_when_true() -> None:
     node = {"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Full", "status": "False"}]}}
     assert has_condition(node, "Ready")
