@@ -70,6 +70,7 @@ class Change(Model):
     namespace: str
     function: str
     execution: str
+    """Uid of the Execution resource that asked for it; empty for all that others asked for."""
     origin: Origin
     phase: ExecutionPhase
 

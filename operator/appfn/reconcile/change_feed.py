@@ -25,6 +25,8 @@ COALESCE_SECONDS = 5.0
 """Least time between two marks of one Function."""
 WAIT_SECONDS = 25.0
 """How long one poll waits for a change."""
+PAUSE_SECONDS = 0.1
+"""Between two polls, so that a busy shim has more to tell in each."""
 AWAY_SECONDS = 5.0
 """Pause after a poll that failed."""
 _FROM_NOW_ON = -1
@@ -65,6 +67,7 @@ async def follow(deps: Dependencies, *, clock: Callable[[], float]) -> None:
             await asyncio.sleep(AWAY_SECONDS)
         else:
             position = page.next
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _mark(deps: Dependencies, changes: Iterable[Change], throttle: Throttle) -> None:

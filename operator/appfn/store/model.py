@@ -136,13 +136,14 @@ class ExecutionPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An execution reached a phase. Only the newest change of each execution is in the feed."""
+    """Executions of a function reached a phase. Only the newest change of each execution is in the feed."""
 
     sequence: int
     namespace: str
     function: str
     function_uid: str
     execution: str
+    """Its id, where an Execution resource asked for it; else empty, and the change stands for all like it."""
     origin: Origin
     phase: ExecutionPhase
 

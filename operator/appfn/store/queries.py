@@ -6,7 +6,21 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, or_, select, text, true, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    type_coerce,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from appfn.api.execution import ExecutionPhase
@@ -181,6 +195,10 @@ async def feed_end(connection: AsyncConnection) -> int:
     return int((await connection.execute(select(FEED.c.sequence))).scalar_one())
 
 
+_TOLD_APART = case((_c.origin == literal_column(f"'{Origin.RESOURCE}'"), _c.id), else_="").label("execution")
+"""A busy function makes thousands of changes a second that all say the same, but for Executions to be looked at."""
+
+
 async def changes(connection: AsyncConnection, after: int, *, limit: int) -> ChangePage:
     """See `ExecutionStore.changes`."""
     # The end first: a commit between the two reads is then in both or comes with the next page.
@@ -189,18 +207,16 @@ async def changes(connection: AsyncConnection, after: int, *, limit: int) -> Cha
         return ChangePage(end, ())
     behind = select(_c.sequence).where(_c.sequence > after).order_by(_c.sequence).limit(limit).subquery()
     last = select(func.max(behind.c.sequence)).scalar_subquery()
-    statement = (
-        select(_c.sequence, _c.namespace, _c.function, _c.function_uid, _c.id, _c.origin, _c.phase)
-        .where(_c.sequence > after, _c.sequence <= last)
-        .order_by(_c.sequence)
-    )
+    same = _c.namespace, _c.function, _c.function_uid, _c.origin, _c.phase, _TOLD_APART
+    newest = func.max(_c.sequence).label("sequence")
+    statement = select(newest, *same).where(_c.sequence > after, _c.sequence <= last).group_by(*same).order_by(newest)
     found = tuple(
         Change(
             sequence=row.sequence,
             namespace=row.namespace,
             function=row.function,
             function_uid=row.function_uid,
-            execution=row.id,
+            execution=row.execution,
             origin=Origin(row.origin),
             phase=ExecutionPhase(row.phase),
         )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Self
 
 from sqlalchemy import Table, delete, select
@@ -118,16 +119,22 @@ def hour_of(moment: datetime) -> datetime:
 async def _add(tx: Transaction, table: Table, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    statement = upsert(tx, table)
+    await tx.connection.execute(_adding(tx.connection.dialect.name, table), rows)
+
+
+@lru_cache(maxsize=4)  # each transaction has one for each table
+def _adding(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    statement = _insert(dialect, table)
     added = {
         column.name: column + statement.excluded[column.name] for column in table.columns if not column.primary_key
     }
-    await tx.connection.execute(
-        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added),
-        rows,
-    )
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added)
 
 
 def upsert(tx: Transaction, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT of the transaction's dialect, to be completed by `on_conflict_do_update`."""
-    return postgresql.insert(table) if tx.connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return _insert(tx.connection.dialect.name, table)
+
+
+def _insert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

@@ -50,7 +50,7 @@ async def test_every_phase_of_an_execution_shows_in_the_feed(store: ExecutionSto
 async def test_pages_of_the_feed_show_every_execution_once(store: ExecutionStore) -> None:
     ids = set()
     for size in (1, 7, 3, 20, 1):
-        records = [a_finished() for _ in range(size)]
+        records = [a_finished(origin=Origin.RESOURCE) for _ in range(size)]
         ids |= {record.id for record in records}
         for record in records:
             await store.record(record)
@@ -63,6 +63,18 @@ async def test_pages_of_the_feed_show_every_execution_once(store: ExecutionStore
     assert sorted(seen) == sorted(ids)
 
 
+async def test_calls_of_a_function_that_come_to_the_same_show_as_one_change(store: ExecutionStore) -> None:
+    for function in ("greet", "greet", "bye", "greet"):
+        await store.record(a_finished(function=function, function_uid=f"uid-{function}"))
+    await store.flush()
+
+    page = await store.changes(0)
+
+    assert sorted((change.function, change.execution) for change in page.changes) == [("bye", ""), ("greet", "")]
+    assert page.next == (await store.changes(-1)).next
+    assert (await store.changes(page.next)).changes == ()
+
+
 async def test_a_reader_beside_many_writers_misses_nothing(store: ExecutionStore, other: ExecutionStore) -> None:
     seen: set[str] = set()
     written: set[str] = set()
@@ -70,7 +82,9 @@ async def test_a_reader_beside_many_writers_misses_nothing(store: ExecutionStore
 
     async def write(target: ExecutionStore) -> None:
         for _ in range(60):
-            records = await asyncio.gather(*(target.accept(a_request(), queue_limit=LIMIT) for _ in range(3)))
+            records = await asyncio.gather(
+                *(target.accept(a_request(origin=Origin.RESOURCE), queue_limit=LIMIT) for _ in range(3))
+            )
             written.update(record.id for record, _ in records)
 
     async def read() -> None:
