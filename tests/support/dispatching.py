@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 from appfn import names
@@ -24,6 +25,7 @@ from support.polling import eventually
 TARBALL = b"code" * 100_000
 DIGEST = "sha256:" + hashlib.sha256(TARBALL).hexdigest()
 REPLICA = "appfn-shim-0"
+AHEAD: Mapping[str, str] = MappingProxyType({"NAME": "ahead"})
 _numbers = count(1)
 
 
@@ -113,7 +115,7 @@ class Project:
         self.tasks.append(task)
         return task
 
-    def sync(self, *, deployment: str | None = "greet-1", variables: Mapping[str, str] | None = None) -> None:
+    def sync(self, *, deployment: str | None = "greet-1", variables: Mapping[str, str] | None = AHEAD) -> None:
         if deployment is None:
             self.dispatcher.sync({})
             return
@@ -124,7 +126,7 @@ class Project:
             deployment_uid=self.deployments[deployment],
             entrypoint="index.js",
             artifacts={Architecture.AMD64: self.digest},
-            variables={"NAME": "ahead"} if variables is None else variables,
+            variables=variables,
         )
         self.dispatcher.sync({self.uid: target})
 

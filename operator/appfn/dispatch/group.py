@@ -69,7 +69,8 @@ class Group:
 
     def adopt(self, source: Source, code: Code) -> bool:
         """Take newer settings; False where they need other pods than these."""
-        code = self._with_variables(code)
+        if code.variables is None:  # pods that are started for calls in the queue must have their environment
+            code = replace(code, variables=self._code.variables)
         if source.same(self._source):
             self._code = code
             return True
@@ -81,13 +82,6 @@ class Group:
         self._room = source.room(self._services.queue_limit)
         self.step()
         return True
-
-    def _with_variables(self, code: Code) -> Code:
-        """Return the code with the variables of the last call where it brings none, as a target without `minReplicas`.
-
-        A pod that is started for calls in the queue must have their environment, whatever was synced meanwhile.
-        """
-        return code if code.variables else replace(code, variables=self._code.variables)
 
     def stand(self, standing: Standing) -> None:
         """Be told whether the group should be there."""

@@ -87,8 +87,8 @@ class Code:
     entrypoint: str
     artifacts: Mapping[Architecture, str]
     """Digest of the built artifact per architecture that is ready."""
-    variables: Mapping[str, str] = field(repr=False)
-    """Environment of the runtime's process."""
+    variables: Mapping[str, str] | None = field(repr=False)
+    """Environment of the runtime's process; None where only the next call knows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +256,8 @@ class Launcher:
     async def _load(self, pod: RuntimePod, agent: Address, code: Code) -> float:
         """Push the code; return the seconds the runtime server took to start."""
         digest = code.artifacts[pod.architecture]
-        order = {"digest": digest, "entrypoint": code.entrypoint, "key": pod.runtime_key, "env": dict(code.variables)}
+        env = dict(code.variables or {})
+        order = {"digest": digest, "entrypoint": code.entrypoint, "key": pod.runtime_key, "env": env}
         headers = [("authorization", f"Bearer {self.load_token(pod.key)}"), *_load_headers(order)]
         try:
             size, content = await self._artifacts.open(pod.key.namespace, digest)

@@ -23,8 +23,8 @@ class Target:
     entrypoint: str
     artifacts: Mapping[Architecture, str]
     """Digest of the built artifact per architecture that is ready."""
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Environment of pods that are loaded ahead of a call; matters only with `minReplicas`."""
+    variables: Mapping[str, str] | None = field(default=None, repr=False)
+    """Environment of pods that are loaded ahead of a call; None without `minReplicas`, where calls bring it."""
 
     def code(self) -> Code:
         """Return what its pods are loaded with."""

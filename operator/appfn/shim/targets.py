@@ -79,7 +79,7 @@ class Targets:
             deployment_uid=callee.deployment.metadata.uid,
             entrypoint=callee.entrypoint,
             artifacts=callee.artifacts,
-            variables=await self._variables(callee) if callee.function.spec.scaling.min_replicas else {},
+            variables=await self._variables(callee) if callee.function.spec.scaling.min_replicas else None,
         )
 
     async def _variables(self, callee: Callee) -> dict[str, str]:

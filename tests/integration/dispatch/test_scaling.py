@@ -240,7 +240,7 @@ async def test_a_pod_that_a_sync_starts_for_waiting_calls_has_their_variables(ap
     await app.running(1)
     await app.queued(1)
     app.scaling = {"maxReplicas": 2}
-    app.sync(variables={})  # what a target without minReplicas says
+    app.sync(variables=None)  # what a target without minReplicas says
     await app.running(2)
     app.node.gates["gate"].set()
     await asyncio.gather(*calls)

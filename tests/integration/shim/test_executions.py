@@ -306,6 +306,7 @@ async def test_the_dispatcher_knows_what_should_run(
     await eventually(told)
     target = invoker.targets[uid]
     assert (target.deployment, target.entrypoint, dict(target.artifacts)) == ("warm-v1", "main.py", {"amd64": DIGEST})
+    assert target.variables is not None
     assert target.variables["A"] == "b"
     assert target.variables["APPWRITE_FUNCTION_ID"] == "warm"
     await project.delete_function("warm")

@@ -195,10 +195,7 @@ class Desk:
             executions.permit(caller, callee)
             deployment_id = callee.deployment.appwrite_id
             known.admitted = self._admitted(generation, head, caller, callee)
-        if not asked.asynchronous:
-            executions.refuse_overload(app, callee)
-        wanted = executions.requested(callee, caller, asked, key=None)
-        record = await executions.execute(app, callee, wanted, asynchronous=asked.asynchronous)
+        record = await executions.execute(app, callee, caller, asked)
         if record.deployment != callee.deployment.metadata.name:
             deployment_id = self._catalog.deployment_id(project.namespace, record.deployment)
         model = models.execution(

@@ -46,9 +46,7 @@ async def create(request: web.Request) -> web.Response:
     asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now)
     callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
     permit(caller, callee)
-    if key is None and not asked.asynchronous:
-        refuse_overload(app, callee)
-    record = await execute(app, callee, requested(callee, caller, asked, key=key), asynchronous=asked.asynchronous)
+    record = await execute(app, callee, caller, asked, key=key)
     context = Context(
         app=app, request=request, project=project, caller=caller, format=format_, arguments=dict(request.match_info)
     )
@@ -81,10 +79,7 @@ async def run_create(context: Context) -> Answer:
     asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(context.caller, callee)
-    if not asked.asynchronous:
-        refuse_overload(context.app, callee)
-    wanted = requested(callee, context.caller, asked, key=None)
-    record = await execute(context.app, callee, wanted, asynchronous=asked.asynchronous)
+    record = await execute(context.app, callee, context.caller, asked)
     return Answer(content=model(context, record), status=accepted(asked, context.format))
 
 
@@ -110,10 +105,10 @@ def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> No
     callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
     if callee is not None:
         permit(caller, callee)
-        refuse_overload(request.app, callee)
+        _refuse_overload(request.app, callee)
 
 
-def refuse_overload(app: web.Application, callee: Callee) -> None:
+def _refuse_overload(app: web.Application, callee: Callee) -> None:
     """Raise QueueFullError where the call would find its function's queue full."""
     uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
     seconds = app[INVOKER].overloaded(uid, deployment_uid)
@@ -137,21 +132,23 @@ def permit(caller: Caller, callee: Callee) -> None:
 async def execute(
     app: web.Application,
     callee: Callee,
-    wanted: ExecutionRequest,
+    caller: Caller,
+    asked: Asked,
     *,
-    asynchronous: bool,
+    key: str | None = None,
 ) -> ExecutionRecord:
-    """Run a function, or only accept that it is to be run; return the execution as it stands then.
+    """Run a function for a caller who may, or only accept that it is to be run; return the execution as it then is.
 
     Raises:
         IdempotencyError, QueueFullError, TransientError: nothing was accepted.
         AppwriteError: function_synchronous_timeout.
     """
     executor = app[EXECUTOR]
-    if not asynchronous and wanted.idempotency_key is None:
-        return await executor.run(callee, wanted)
-    record = await executor.enqueue(wanted)
-    if asynchronous:
+    if key is None and not asked.asynchronous:
+        _refuse_overload(app, callee)
+        return await executor.run(callee, _requested(callee, caller, asked, key=None))
+    record = await executor.enqueue(_requested(callee, caller, asked, key=key))
+    if asked.asynchronous:
         return record
     return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
 
@@ -161,7 +158,7 @@ def new_id() -> str:
     return f"{random.getrandbits(_ID_BITS):020x}"
 
 
-def requested(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+def _requested(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
     """Return the execution that a caller asks for."""
     function = callee.function
     return ExecutionRequest(

@@ -7,8 +7,10 @@ from appfn.shim.rest import function_models
 from appfn.shim.rest.operation import Answer, Context, In, Operations, Parameter, Type, path
 from appfn.shim.services import CATALOG
 
-_NO_TEMPLATES = "Templates are not part of appfn: upload the code, or give a Deployment a git source with kubectl."
-_NO_VCS = "Git integrations are not part of appfn: upload the code, or give a Deployment a git source with kubectl."
+_UPLOAD = (
+    "Templates and Git integrations are not part of appfn: "
+    "upload the code, or give a Deployment a git source with kubectl."
+)
 
 operations = Operations()
 
@@ -70,11 +72,6 @@ async def get_template(_context: Context) -> Answer:
     returns="deployment",
     status=202,
 )
-async def create_template_deployment(_context: Context) -> Answer:
-    """Say that there are no templates."""
-    raise AppwriteError(Problem.NOT_IMPLEMENTED, _NO_TEMPLATES)
-
-
 @operations.add(
     "functions.createVcsDeployment",
     "POST /functions/{functionId}/deployments/vcs",
@@ -83,6 +80,6 @@ async def create_template_deployment(_context: Context) -> Answer:
     returns="deployment",
     status=202,
 )
-async def create_vcs_deployment(_context: Context) -> Answer:
-    """Say that there is no Git integration."""
-    raise AppwriteError(Problem.NOT_IMPLEMENTED, _NO_VCS)
+async def create_deployment_from_elsewhere(_context: Context) -> Answer:
+    """Say that there are neither templates nor a Git integration."""
+    raise AppwriteError(Problem.NOT_IMPLEMENTED, _UPLOAD)
