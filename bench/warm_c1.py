@@ -1,21 +1,22 @@
-"""One call at a time: what the shim adds to calling the pod directly."""
+"""One call at a time: what the shim adds to calling the pod directly, beside what a bare proxy adds."""
 
 from collections.abc import Sequence
 
 from bench.harness import Context, Goal, Result, median, percentile, quartiles
 from bench.load import CREATED, OK, Line
-from bench.warm import function_and_pod
+from bench.warm import bare_proxy, function_and_pod
 
 
 def run(context: Context) -> Sequence[Result]:
     """Measure."""
-    through, direct = _measure(context, context.few(6000, 500))
-    added = median(through) - median(direct)
+    through, direct, proxied = _measure(context, context.few(6000, 500))
     return [
         Result(
             name="warm_c1 added p50",
             unit="ms",
-            value=added,
+            value=median(through) - median(direct),
+            baseline=median(proxied) - median(direct),
+            against="a bare aiohttp proxy",
             n=len(through),
             goal=Goal(limit=0.18),
         ),
@@ -36,15 +37,21 @@ def _figure(name: str, through: list[float], direct: list[float], percent: float
     )
 
 
-def _measure(context: Context, count: int) -> tuple[list[float], list[float]]:
-    """Return the times (milliseconds) of calls through the shim and of direct ones, one after the other in turn."""
-    found: tuple[list[float], list[float]] = ([], [])
+def _measure(context: Context, count: int) -> tuple[list[float], list[float], list[float]]:
+    """Return the times (milliseconds) of calls through the shim, directly and through the proxy, made in turn."""
+    found: tuple[list[float], list[float], list[float]] = ([], [], [])
     with (
-        function_and_pod(context, "warm", maxReplicas=1) as calls,
-        Line(calls[0].address) as through,
-        Line(calls[1].address) as direct,
+        function_and_pod(context, "warm", maxReplicas=1) as (by_shim, straight),
+        bare_proxy(straight) as by_proxy,
+        Line(by_shim.address) as through,
+        Line(straight.address) as direct,
+        Line(by_proxy.address) as proxied,
     ):
-        lines = ((through, calls[0].bytes(), CREATED), (direct, calls[1].bytes(), OK))
+        lines = (
+            (through, by_shim.bytes(), CREATED),
+            (direct, straight.bytes(), OK),
+            (proxied, by_proxy.bytes(), OK),
+        )
         for number in range(count + 200):
             for times, (line, request, status) in zip(found, lines, strict=True):
                 reply = line.post(request)
