@@ -223,10 +223,11 @@ def _bare(answer: bytes) -> web.Application:
 
 def _serve(make: Callable[[str], web.Application], pipe: Connection, profile: str) -> None:
     """Be a server process until the pipe closes; `profile` names the file for a flame graph."""
-    folder = tempfile.mkdtemp(prefix="hotpath-")
-    sys.stderr = Path(folder, "log").open("w")  # noqa: SIM115 - a file, as a container's log is, to the process's end
-    configure_logging("INFO")
-    uvloop.run(_served(make(folder), pipe, profile))
+    with tempfile.TemporaryDirectory(prefix="hotpath-") as folder, Path(folder, "log").open("w") as log:
+        sys.stderr = log  # a file, as a container's log is
+        configure_logging("INFO")
+        uvloop.run(_served(make(folder), pipe, profile))
+        sys.stderr = sys.__stderr__
 
 
 async def _served(app: web.Application, pipe: Connection, profile: str) -> None:

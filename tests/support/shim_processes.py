@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -67,7 +68,7 @@ async def running_shims(
         "POD_NAME": "shim-0",
     }
     environ = shim_environ(folder, system, LOG_LEVEL="INFO", **(options | variables))
-    log = folder / "log"
+    log, sockets = folder / "log", Path()
     with log.open("wb") as stderr:
         supervisor = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "appfn", "shim"),
@@ -92,6 +93,8 @@ async def running_shims(
         if supervisor.returncode is None:
             supervisor.send_signal(signal.SIGTERM)
         await supervisor.wait()
+        if sockets.name:  # a supervisor that was killed leaves it
+            shutil.rmtree(sockets, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -3,10 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from appfn.api.base import Json
 from appfn.api.kinds import Key, Kind
 from appfn.config import Config
 from appfn.kube.protocols import Cluster
@@ -85,6 +86,32 @@ class Seen:
         return version.isdecimal() and int(version) <= self._versions.get(kind, -1)
 
 
+_MANY = 4096
+_TRUSTED = timedelta(seconds=30)
+
+
+class Recall:
+    """Objects that every reconcile asks for and that seldom change: Runtimes, and the Namespaces that are projects.
+
+    One is read once until a watch tells of another version of its kind; for at most 30 s, in case it never does.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Kind, Key], tuple[str, datetime, Json | None]] = {}
+
+    async def get(self, deps: "Dependencies", kind: Kind, key: Key) -> Json | None:
+        """Return the object, None where there is none."""
+        version, now = deps.seen.version(kind), deps.now()
+        read = self._found.get((kind, key))
+        if read is not None and version and read[0] == version and now - read[1] < _TRUSTED:
+            return read[2]
+        body = await deps.cluster.get(kind, key)
+        if len(self._found) >= _MANY:
+            self._found.clear()
+        self._found[kind, key] = version, now, body
+        return body
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     """What every controller is given."""
@@ -97,6 +124,7 @@ class Dependencies:
     mark: Mark
     submitted: Submitted = field(default_factory=Submitted)
     seen: Seen = field(default_factory=Seen)
+    recall: Recall = field(default_factory=Recall)
 
     def time(self) -> datetime:
         """Return the time to the second, as Kubernetes writes times."""

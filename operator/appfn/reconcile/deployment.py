@@ -104,8 +104,8 @@ async def _gather(deps: Dependencies, deployment: Deployment) -> build.Observed:
     observed = build.Observed(
         deployment=deployment,
         function=function,
-        runtime=None if over else await find_runtime(deps.cluster, function),
-        project=await is_project(deps.cluster, namespace),
+        runtime=None if over else await find_runtime(deps, function),
+        project=await is_project(deps, namespace),
         architectures=frozenset() if over else await architectures(deps.cluster, since=deps.seen.version(kinds.NODE)),
         source=ResolvedSource() if over else await _source(deps, deployment),
     )

@@ -70,7 +70,7 @@ async def _gather(deps: Dependencies, execution: Execution) -> core.Observed:
     return core.Observed(
         execution=execution,
         function=await find(deps.cluster, Function, function),
-        project=await is_project(deps.cluster, namespace),
+        project=await is_project(deps, namespace),
         record=record,
     )
 

@@ -39,8 +39,8 @@ async def _gather(deps: Dependencies, function: Function) -> core.Observed:
     key = function.metadata.key
     return core.Observed(
         function=function,
-        runtime=await find_runtime(deps.cluster, function),
-        project=await is_project(deps.cluster, key.namespace),
+        runtime=await find_runtime(deps, function),
+        project=await is_project(deps, key.namespace),
         deployments=await of_function(deps.cluster, Deployment, key, since=deps.seen.version(kinds.DEPLOYMENT)),
         cron_job=await deps.cluster.get(kinds.CRON_JOB, Key(key.namespace, names.cron_job(key.name))),
         summary=await _summary(deps, function),

@@ -12,6 +12,7 @@ from appfn.api.kinds import Key, Kind
 from appfn.api.runtime import Runtime
 from appfn.core.manifests.pod import LABEL_NODE_ARCHITECTURE
 from appfn.kube.protocols import Reader
+from appfn.reconcile.dependencies import Dependencies
 
 R = TypeVar("R", bound=Resource)
 
@@ -29,9 +30,10 @@ async def find(reader: Reader, type_: type[R], key: Key) -> R | None:
     return None if body is None else type_.parse(body)
 
 
-async def find_runtime(reader: Reader, function: Function | None) -> Runtime | None:
+async def find_runtime(deps: Dependencies, function: Function | None) -> Runtime | None:
     """Return the Runtime a Function names."""
-    return None if function is None else await find(reader, Runtime, Key("", function.spec.runtime))
+    body = None if function is None else await deps.recall.get(deps, kinds.RUNTIME, Key("", function.spec.runtime))
+    return None if body is None else Runtime.parse(body)
 
 
 async def of_function(reader: Reader, type_: type[R], function: Key, *, labels: str = "", since: str = "") -> list[R]:
@@ -41,9 +43,9 @@ async def of_function(reader: Reader, type_: type[R], function: Key, *, labels: 
     return [type_.parse(body) for body in bodies]
 
 
-async def is_project(reader: Reader, namespace: str) -> bool:
+async def is_project(deps: Dependencies, namespace: str) -> bool:
     """Tell whether the namespace is a project, and stays one."""
-    body = await reader.get(kinds.NAMESPACE, Key("", namespace))
+    body = await deps.recall.get(deps, kinds.NAMESPACE, Key("", namespace))
     return body is not None and labelled_project(body)
 
 

@@ -21,7 +21,7 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     function = await find(deps.cluster, Function, key)
     if function is None or function.metadata.deletion_timestamp is not None:
         return None
-    if not await is_project(deps.cluster, key.namespace):
+    if not await is_project(deps, key.namespace):
         return None
     summary = await deps.shim.summary(
         key.namespace,

@@ -173,7 +173,8 @@ class GroupCommit:
     async def run(self) -> None:
         """Commit until `close` is called and nothing is left."""
         while not (self._closing and not self._entries):
-            await self._wake.wait()
+            if not self._closing:
+                await self._wake.wait()
             self._wake.clear()
             if self._timer is not None:
                 self._timer.cancel()
