@@ -7,6 +7,9 @@ the clients of a turn, often threads of one process, are woken by the first and 
 import asyncio
 from typing import Final
 
+_ENOUGH: Final = 8
+"""Answers that are sent together: with more, the first would wait for longer than their clients' waking costs."""
+
 
 class Outbox:
     """What is to be sent when the loop has done what it has at hand."""
@@ -19,6 +22,8 @@ class Outbox:
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append((transport, content))
+        if len(self._waiting) >= _ENOUGH:
+            self.flush()
 
     def flush(self) -> None:
         """Send all of it now."""
