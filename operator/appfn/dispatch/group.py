@@ -239,8 +239,8 @@ class Group:
         return Slot(pod=pod, cold=cold, waited=pod.timeline.waited(since, now))
 
     def _hand_on(self, pod: RuntimePod) -> bool:
-        """Give a slot that has come free to the call that waits longest; False where none does any more."""
-        while self._queue:
+        """Give a slot that has come free to the call that waits longest; False where none does, or none is free."""
+        while self._queue and pod.in_flight < self._limits.concurrency:  # which may have been lowered
             waiter = self._queue.next()
             if not waiter.answer.done():
                 waiter.answer.set_result(self._grant(pod, waiter.since))

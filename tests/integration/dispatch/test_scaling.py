@@ -41,6 +41,26 @@ async def test_a_pod_runs_as_many_calls_at_once_as_its_runtime_allows_and_the_fu
     assert app.node.seen[0].most_running == 5
 
 
+async def test_a_lowered_concurrency_holds_for_the_calls_that_wait_already(app: Project) -> None:
+    app.runtime = app.runtime_with(concurrency=8)
+    app.scaling = {"maxReplicas": 1, "concurrency": 4}
+    app.node.function = obey
+    running = [app.call("first") for _ in range(4)]
+    await app.running(4)
+    waiting = [app.call("second") for _ in range(4)]
+    await app.queued(4)
+    app.scaling, app.generation = {"maxReplicas": 1, "concurrency": 1}, app.generation + 1
+    app.sync()
+
+    app.node.gates["first"].set()
+    await asyncio.gather(*running)
+    await app.running(1)
+
+    assert app.dispatcher.replicas(app.uid) == Replicas(ready=1, queued=3, in_flight=1)
+    app.node.gates["second"].set()
+    await asyncio.gather(*waiting)
+
+
 async def test_a_function_cannot_ask_for_more_at_once_than_its_runtime_allows(app: Project) -> None:
     app.scaling = {"maxReplicas": 1, "concurrency": 50}
     await asyncio.gather(*(app.invoke() for _ in range(10)))
