@@ -88,14 +88,14 @@ class Times(NamedTuple):
     @classmethod
     def of(cls, wire: Mapping[str, int]) -> Self:
         """Return what `to_json` wrote; 0 for what it does not have."""
-        return cls(*[wire.get(name, 0) for name in ("queueMs", "claimMs", "loadMs", "bootMs", "runMs")])
+        return cls(*[wire.get(name, 0) for name in _TIMES])
 
     def to_json(self) -> Json:
         """Return the wire form of `PhaseTimes`."""
-        queue, claim, load, boot, run = self
-        return {"queueMs": queue, "claimMs": claim, "loadMs": load, "bootMs": boot, "runMs": run}
+        return dict(zip(_TIMES, self, strict=True))
 
 
+_TIMES = ("queueMs", "claimMs", "loadMs", "bootMs", "runMs")
 _NO_TIMES = Times()
 
 

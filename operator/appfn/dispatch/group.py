@@ -198,9 +198,7 @@ class Group:
         if self._closed:
             return
         while self._queue and (free := self._free_pod()) is not None:
-            waiter = self._queue.next()
-            if not waiter.answer.done():
-                waiter.answer.set_result(self._grant(free, waiter.since))
+            self._hand_on(free)
         plan = decide(self._observed(), self._services.now())
         self._full = plan.full
         self._act(plan)
