@@ -33,7 +33,7 @@ from appfn.kube.lease import LeaderElection
 from appfn.kube.protocols import Reader
 from appfn.reconcile import shim_client
 from appfn.reconcile.queue import WorkQueue
-from appfn.reconcile.registry import Controller, Dependencies, Handler, Seen, controllers, feeds
+from appfn.reconcile.registry import Controller, Dependencies, Handler, Seen, Written, controllers, feeds
 from appfn.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -108,6 +108,7 @@ class Process:
         self._surroundings = Surroundings()
         self._seen = Seen()
         self._swept = Seen()
+        self._written = Written()
 
     def take_signals(self) -> None:
         """Let SIGTERM and SIGINT ask this process to stop."""
@@ -147,7 +148,13 @@ class Process:
         token = Path(operator.token_path)
         async with shim_client.connect(common.shim_url, token_path=token, clock=loop.time) as shim:
             deps = Dependencies(
-                cluster=cluster, shim=shim, config=self._config, now=self._now, mark=self._mark, seen=self._seen
+                cluster=cluster,
+                shim=shim,
+                config=self._config,
+                now=self._now,
+                mark=self._mark,
+                seen=self._seen,
+                written=self._written,
             )
             handler = self._metrics.measured(self._dispatcher(deps))
             async with asyncio.TaskGroup() as parts:
@@ -196,11 +203,12 @@ class Process:
     def _on_event(self, kind: Kind, body: Json, *, listed: bool, gone: bool) -> None:
         version = body["metadata"]["resourceVersion"]
         self._seen.note(kind, version)
+        ours = self._written.told(kind, version)
         # At the start kopf's lists tell of thousands of objects that the first sweep has marked, and of some that were
         # made since.
         swept = listed and self._swept.covers(kind, version)
         if not swept:
-            for work in keys_of(kind, body):
+            for work in keys_of(kind, body, ours=ours):
                 self.queue.add(work)
         known = swept if kind in {FUNCTION, RUNTIME} else listed
         match self._surroundings.note(kind, body, listed=known, gone=gone):

@@ -86,6 +86,31 @@ class Seen:
         return version.isdecimal() and int(version) <= self._versions.get(kind, -1)
 
 
+class Written:
+    """Versions that controllers gave their own objects, until a watch tells of them: to their writers they are no news.
+
+    Each write has as its condition the version it was decided upon, so there is nothing between the two that the watch,
+    which may leave out all but the newest of several changes, could have told of.
+    """
+
+    def __init__(self, *, limit: int = 20_000) -> None:
+        self._versions: OrderedDict[tuple[Kind, str], None] = OrderedDict()
+        self._limit = limit
+
+    def note(self, kind: Kind, version: str) -> None:
+        """Take note of a write; the oldest one is forgotten for it, which costs a reconcile too many."""
+        self._versions[kind, version] = None
+        if len(self._versions) > self._limit:
+            self._versions.popitem(last=False)
+
+    def told(self, kind: Kind, version: str) -> bool:
+        """Tell whether a version is of our own making, and forget it."""
+        known = (kind, version) in self._versions
+        if known:
+            del self._versions[kind, version]
+        return known
+
+
 _MANY = 4096
 _TRUSTED = timedelta(seconds=30)
 
@@ -124,6 +149,7 @@ class Dependencies:
     mark: Mark
     submitted: Submitted = field(default_factory=Submitted)
     seen: Seen = field(default_factory=Seen)
+    written: Written = field(default_factory=Written)
     recall: Recall = field(default_factory=Recall)
 
     def time(self) -> datetime:

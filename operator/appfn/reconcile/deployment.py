@@ -35,12 +35,10 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     observed = await _gather(deps, deployment)
     plan = build.decide(observed, deps.time(), settings=BuildSettings.of(deps.config))
     manager = names.FIELD_MANAGER_DEPLOYMENT
-    metadata = await take_ownership(
-        deps.cluster, kinds.DEPLOYMENT, deployment.metadata, manifest=plan.owner, manager=manager
-    )
+    metadata = await take_ownership(deps, kinds.DEPLOYMENT, deployment.metadata, manifest=plan.owner, manager=manager)
     plan = await _apply(deps, observed, plan)
     old, new = deployment.status, plan.status
-    await write_status(deps.cluster, kinds.DEPLOYMENT, metadata, old=old, new=new, manager=manager)
+    await write_status(deps, kinds.DEPLOYMENT, metadata, old=old, new=new, manager=manager)
     for job in plan.stop:
         await _stop(deps, job)
     return plan.requeue

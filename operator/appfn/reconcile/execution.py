@@ -33,13 +33,11 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
         await deps.cluster.delete(kinds.EXECUTION, key, uid=execution.metadata.uid)
         return None
     manager = names.FIELD_MANAGER_EXECUTION
-    metadata = await take_ownership(
-        deps.cluster, kinds.EXECUTION, execution.metadata, manifest=plan.owner, manager=manager
-    )
+    metadata = await take_ownership(deps, kinds.EXECUTION, execution.metadata, manifest=plan.owner, manager=manager)
     status, requeue = plan.status, plan.requeue
     if plan.submit is not None:
         status, requeue = await _submit(deps, execution, plan)
-    await write_status(deps.cluster, kinds.EXECUTION, metadata, old=execution.status, new=status, manager=manager)
+    await write_status(deps, kinds.EXECUTION, metadata, old=execution.status, new=status, manager=manager)
     _remember(deps, execution, status)
     return requeue
 

@@ -24,7 +24,7 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     plan = core.decide(await _gather(deps, function), deps.time())
     status = await _schedule(deps, plan)
     await write_status(
-        deps.cluster,
+        deps,
         kinds.FUNCTION,
         function.metadata,
         old=function.status,

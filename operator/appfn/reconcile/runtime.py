@@ -16,7 +16,7 @@ async def reconcile(deps: Dependencies, key: Key) -> float | None:
     if runtime is None or runtime.metadata.deletion_timestamp is not None:
         return None
     await write_status(
-        deps.cluster,
+        deps,
         kinds.RUNTIME,
         runtime.metadata,
         old=runtime.status,

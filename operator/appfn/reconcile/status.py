@@ -4,13 +4,13 @@ import logging
 
 from appfn.api.base import Json, Model, ObjectMeta
 from appfn.api.kinds import Kind
-from appfn.kube.protocols import Writer
+from appfn.reconcile.dependencies import Dependencies
 
 logger = logging.getLogger(__name__)
 
 
 async def write_status(
-    writer: Writer,
+    deps: Dependencies,
     kind: Kind,
     metadata: ObjectMeta,
     *,
@@ -33,15 +33,18 @@ async def write_status(
     }
     if metadata.namespace:
         manifest["metadata"]["namespace"] = metadata.namespace
-    await writer.apply_status(kind, manifest, manager=manager)
+    written = await deps.cluster.apply_status(kind, manifest, manager=manager)
+    deps.written.note(kind, written["metadata"]["resourceVersion"])
     logger.info("status written", extra={"kind": kind.name, "object": str(metadata.key)})
     return True
 
 
 async def take_ownership(
-    writer: Writer, kind: Kind, metadata: ObjectMeta, *, manifest: Json | None, manager: str
+    deps: Dependencies, kind: Kind, metadata: ObjectMeta, *, manifest: Json | None, manager: str
 ) -> ObjectMeta:
     """Apply a manifest of ownership, if there is one; return the metadata to go on with."""
     if manifest is None:
         return metadata
-    return ObjectMeta.model_validate((await writer.apply(kind, manifest, manager=manager))["metadata"])
+    written = await deps.cluster.apply(kind, manifest, manager=manager)
+    deps.written.note(kind, written["metadata"]["resourceVersion"])
+    return ObjectMeta.model_validate(written["metadata"])

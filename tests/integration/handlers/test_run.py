@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from aiohttp import web
 
 from appfn import names
 from appfn.api.base import Json
@@ -16,6 +17,7 @@ from appfn.api.kinds import FUNCTION, LEASE, NODE, POOL, RUNTIME, Key
 from appfn.kube.client import KubeCluster
 from localcluster.controlplane import ControlPlane
 from support.cluster import AuditLog, kubeconfig_with_token, service_account
+from support.fake_shim import TOKEN, FakeShim
 from support.operator_process import Operator, operator
 from support.polling import eventually
 from support.reconciling import operator_rules
@@ -171,6 +173,41 @@ async def test_at_rest_it_writes_nothing_but_its_lease(namespace: str, start: St
 
     await eventually(three_renewals, within=10)
     assert audit.writes(since=position, user=user) == []
+
+
+class BusyShim(FakeShim):
+    """A shim whose function is called all the time: each time one asks there have been more calls."""
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        self.counts = {**self.counts, "total": self.counts.get("total", 0) + 1}
+        return await super()._summary(request)
+
+
+@pytest.mark.parametrize("rules", [[*operator_rules(), LEASES]], ids=["with its rights in a project"])
+async def test_a_function_that_is_called_all_the_time_is_not_written_all_the_time(
+    cluster: KubeCluster, namespace: str, start: Start, audit: AuditLog, tmp_path: Path
+) -> None:
+    shim, token = BusyShim(), tmp_path / "token"
+    token.write_text(TOKEN)
+    async with shim.serve() as url:
+        first = await start("a", APPFN_SHIM_URL=url, APPFN_TOKEN_PATH=str(token), APPFN_LEASE_SECONDS="5")
+        await first.becomes("leader", within=START)
+        await eventually(lambda: _watches(first), within=10)
+        manifest = {"apiVersion": FUNCTION.api_version, "kind": "Function", "spec": {"runtime": "python-3.13"}}
+        await cluster.create(FUNCTION, manifest | {"metadata": {"namespace": namespace, "name": "fn"}})
+        user = f"system:serviceaccount:{namespace}:operator"
+
+        async def counted() -> bool:
+            return bool(audit.writes(user=user, resource="functions/status"))
+
+        async def two_renewals() -> bool:
+            return len(audit.writes(since=position, user=user, resource="leases", leases=True)) >= 2
+
+        await eventually(counted, within=10)
+        position = audit.position()
+        await eventually(two_renewals, within=10)
+        # What watches were behind with at its first status may lead to one more.
+        assert len(audit.writes(since=position, user=user, resource="functions/status")) <= 1
 
 
 async def test_a_function_made_is_reconciled_within_a_second(

@@ -109,6 +109,21 @@ def test_an_object_marks_what_it_concerns(kind: Kind, seen: Json, marked: set[tu
     assert keys_of(kind, seen) == {Work(controller, Key("ns", name)) for controller, name in marked}
 
 
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [
+        pytest.param(FUNCTION, set(), id="a function"),
+        pytest.param(DEPLOYMENT, {(Controller.FUNCTION, "fn")}, id="a deployment, which its function goes by"),
+        pytest.param(RUNTIME, set(), id="a runtime"),
+        pytest.param(EXECUTION, {(Controller.EXECUTION, "a")}, id="an execution, which may be asked to run again"),
+        pytest.param(JOB, {(Controller.DEPLOYMENT, "fn-v1")}, id="what is no status of ours"),
+    ],
+)
+def test_a_status_is_no_news_to_the_controller_that_wrote_it(kind: Kind, left: set[tuple[Controller, str]]) -> None:
+    seen = body(spec=of_function(), labels=OF_DEPLOYMENT)
+    assert {(work.controller, work.key.name) for work in keys_of(kind, seen, ours=True)} == left
+
+
 def test_a_runtime_marks_itself_without_a_namespace() -> None:
     assert keys_of(RUNTIME, {"metadata": {"name": "node-20.0"}}) == {Work(Controller.RUNTIME, Key("", "node-20.0"))}
 

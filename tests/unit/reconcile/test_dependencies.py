@@ -10,7 +10,7 @@ from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.config import load
 from appfn.kube.protocols import Cluster
-from appfn.reconcile.dependencies import Dependencies, Seen
+from appfn.reconcile.dependencies import Dependencies, Seen, Written
 from appfn.reconcile.shim_client import Shim
 
 SHOP = Key("", "shop")
@@ -30,6 +30,20 @@ def test_a_version_is_covered_by_one_of_its_kind_that_is_no_older() -> None:
     seen.note(DEPLOYMENT, "10")
     assert [seen.covers(DEPLOYMENT, version) for version in ("9", "10", "11", "opaque")] == [True, True, False, False]
     assert not seen.covers(FUNCTION, "9")
+
+
+def test_a_version_that_was_written_is_told_once_and_of_its_kind_alone() -> None:
+    written = Written()
+    written.note(FUNCTION, "9")
+    assert not written.told(DEPLOYMENT, "9")
+    assert [written.told(FUNCTION, version) for version in ("8", "9", "9")] == [False, True, False]
+
+
+def test_of_versions_that_no_watch_ever_tells_of_the_newest_are_kept() -> None:
+    written = Written(limit=2)
+    for version in ("1", "2", "3"):
+        written.note(FUNCTION, version)
+    assert [written.told(FUNCTION, version) for version in ("1", "2", "3")] == [False, True, True]
 
 
 @dataclass
