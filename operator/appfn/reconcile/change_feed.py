@@ -1,7 +1,8 @@
 """What the shim reports as changed, turned into marks.
 
 One long poll follows the shim's change feed. An Execution resource is marked at once; a Function, whose counts and
-history change with every call, at most every COALESCE_SECONDS, so that a busy one costs a bounded number of writes.
+history change with every call, at most every COALESCE_SECONDS, and all of them together at most RATE times a second: so
+however many are called, and however often, that costs a bounded number of writes.
 The feed is followed from where it ends at the start: what happened before is seen by looking at every object.
 """
 
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 5.0
 """Least time between two marks of one Function."""
+RATE = 20.0
+"""Functions marked a second."""
+BURST = 40
+"""Functions marked at once after a quiet time."""
 WAIT_SECONDS = 25.0
 """How long one poll waits for a change."""
 PAUSE_SECONDS = 0.1
@@ -34,11 +39,18 @@ _MANY = 10_000
 
 
 class Throttle:
-    """Spreads the marks of each key: the first at once, each next one not before `interval` seconds after it."""
+    """Spreads the marks of each key: the first at once, each next one not before `interval` seconds after it.
 
-    def __init__(self, interval: float, *, clock: Callable[[], float]) -> None:
+    All keys together are marked `rate` times a second, and where there was less for a while, up to `burst` at once.
+    """
+
+    def __init__(self, interval: float, *, rate: float, burst: int, clock: Callable[[], float]) -> None:
         self._interval = interval
+        self._spacing = 1 / rate
+        self._lead = burst / rate
         self._clock = clock
+        self._turn = clock() - self._lead
+        """When the last mark was to be, had all of them been evenly spaced."""
         self._last: dict[Key, float] = {}
 
     def delay(self, key: Key) -> float:
@@ -46,17 +58,17 @@ class Throttle:
         now = self._clock()
         last = self._last.get(key)
         if last is None or last <= now:
-            due = now if last is None else max(now, last + self._interval)
             if len(self._last) > _MANY:
                 self._last = {known: time for known, time in self._last.items() if time + self._interval > now}
-            self._last[key] = due
-            return min(due - now, self._interval)
-        return min(last - now, self._interval)  # a sum and a difference of floats may exceed it by their rounding
+            self._turn = max(self._turn, now - self._lead) + self._spacing
+            last = max(now, self._turn, now if last is None else last + self._interval)
+            self._last[key] = last
+        return last - now
 
 
 async def follow(deps: Dependencies, *, clock: Callable[[], float]) -> None:
     """Follow the feed until cancelled; `clock` is monotonic, in seconds."""
-    throttle = Throttle(COALESCE_SECONDS, clock=clock)
+    throttle = Throttle(COALESCE_SECONDS, rate=RATE, burst=BURST, clock=clock)
     position = _FROM_NOW_ON
     while True:
         try:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,13 +138,13 @@ async def test_a_shim_that_is_away_is_asked_again_for_what_was_missed() -> None:
 @given(pauses=st.lists(st.floats(0, 12, allow_nan=False), max_size=40))
 def test_marks_are_spread_and_none_is_later_than_the_interval(pauses: list[float]) -> None:
     now = 0.0
-    throttle = Throttle(5.0, clock=lambda: now)
+    throttle = Throttle(5.0, rate=20, burst=40, clock=lambda: now)
     due: list[float] = []
 
     for pause in pauses:
         now += pause
         delay = throttle.delay(HELLO)
-        assert 0 <= delay <= 5
+        assert 0 <= delay <= 5 + 1e-6
         due.append(now + delay)
 
     distinct: list[float] = []
@@ -154,6 +155,19 @@ def test_marks_are_spread_and_none_is_later_than_the_interval(pauses: list[float
 
 
 def test_functions_are_throttled_apart() -> None:
-    throttle = Throttle(5.0, clock=lambda: 1.0)
+    throttle = Throttle(5.0, rate=20, burst=40, clock=lambda: 1.0)
 
     assert [throttle.delay(HELLO), throttle.delay(Key("shop", "other")), throttle.delay(HELLO)] == [0, 0, 5]
+
+
+def test_many_functions_are_marked_in_turn_after_a_burst_of_them() -> None:
+    now = 100.0
+    throttle = Throttle(5.0, rate=20, burst=40, clock=lambda: now)
+    first = [throttle.delay(Key("shop", f"f-{number}")) for number in range(60)]
+    assert first[:40] == [0] * 40
+    assert first[40:] == pytest.approx([0.05 * number for number in range(1, 21)])
+
+    now += 1
+    assert throttle.delay(Key("shop", "another")) == pytest.approx(0.05)
+    now += 60
+    assert throttle.delay(Key("shop", "one more")) == 0
