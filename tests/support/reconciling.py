@@ -10,7 +10,7 @@ import yaml
 from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, JOB, POD, RUNTIME, Key, Kind
 from appfn.kube.client import KubeCluster
-from appfn.reconcile.registry import Controller, Handler
+from appfn.reconcile.registry import Controller, Handler, Seen
 from support.cluster import ROOT, AuditLog
 from support.fake_shim import FakeShim
 
@@ -108,6 +108,8 @@ class Operator:
     clock: Clock
     marks: Marks
     crash: Crash
+    seen: Seen
+    """What watches have told of: what `create` makes."""
     audit: AuditLog
     user: str
 
@@ -131,7 +133,9 @@ class Operator:
         """Create an object of ours."""
         address = {"name": name} | ({"namespace": self.namespace} if kind.namespaced else {})
         body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {**address, **metadata}, "spec": spec}
-        return await self.cluster.create(kind, body)
+        made = await self.cluster.create(kind, body)
+        self.seen.note(kind, made["metadata"]["resourceVersion"])
+        return made
 
     async def patch(self, kind: Kind, name: str, patch: Json) -> None:
         """Merge a patch into an object, as a user would."""

@@ -51,7 +51,7 @@ class Plan:
     activated: bool = False
     """Calls have become possible or go elsewhere now: Executions may have waited for that."""
     history: bool = False
-    """The history may be due: its limits are others, or there were the first calls while nobody listened."""
+    """The history may be due: its limits may be others, or there were the first calls while nobody listened."""
     requeue: float | None = None
 
 
@@ -80,7 +80,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
         status=_status(observed, activation, schedule, now),
         waiting=tuple(item.metadata.key for item in observed.deployments if _waits(item)),
         activated=activation.active is not None and changed,
-        history=_edited(function) or _first_called(observed),
+        history=_called(observed) and (_edited(function) or not before.executions.total),
         requeue=min((wish for wish in wishes if wish is not None), default=None),
     )
 
@@ -94,9 +94,10 @@ def _edited(function: Function) -> bool:
     return function.metadata.generation != function.status.observed_generation
 
 
-def _first_called(observed: Observed) -> bool:
-    counted = observed.function.status.executions.total
-    return counted == 0 and observed.summary is not None and observed.summary.counts.total > 0
+def _called(observed: Observed) -> bool:
+    """Tell whether the Function was ever called, as far as is known."""
+    before = observed.function.status.executions
+    return (before if observed.summary is None else observed.summary.counts).total > 0
 
 
 def _waits(deployment: Deployment) -> bool:

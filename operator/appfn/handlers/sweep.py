@@ -53,6 +53,9 @@ class Sweep:
         if not scope.namespace:
             for runtime in await self._list(RUNTIME, scope):
                 yield Controller.RUNTIME, _key(runtime)
+        # Deployments first: a Function whose Deployments all are looked at is written once.
+        for deployment in await self._list(DEPLOYMENT, scope):
+            yield Controller.DEPLOYMENT, _key(deployment)
         functions = await self._list(FUNCTION, scope)
         for function in functions:
             yield Controller.FUNCTION, _key(function)
@@ -61,8 +64,6 @@ class Sweep:
         pools = await self.cluster.list(POOL, namespace=scope.namespace, labels=selector(pool.LABELS))
         for namespace in {_key(body).namespace for body in (*functions, *pools)}:
             yield Controller.POOL, Key("", namespace)
-        for deployment in await self._list(DEPLOYMENT, scope):
-            yield Controller.DEPLOYMENT, _key(deployment)
         not_mirrored = f"!{names.LABEL_MIRRORED}"
         for execution in await self.cluster.list(EXECUTION, namespace=scope.namespace, labels=not_mirrored):
             if unfinished(execution):

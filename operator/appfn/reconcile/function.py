@@ -90,8 +90,9 @@ async def _wake(deps: Dependencies, key: Key, plan: core.Plan) -> None:
         deps.mark(Controller.DEPLOYMENT, deployment)
     if plan.history:
         deps.mark(Controller.HISTORY, key)
-    if not plan.activated:
+    seen = deps.seen.version(kinds.EXECUTION)
+    if not plan.activated or not seen:  # one that no watch has told of yet is looked at when it does
         return
-    for execution in await of_function(deps.cluster, Execution, key):
+    for execution in await of_function(deps.cluster, Execution, key, since=seen):
         if not finished(execution) and not mirrored(execution):
             deps.mark(Controller.EXECUTION, execution.metadata.key)

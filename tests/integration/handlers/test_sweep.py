@@ -84,6 +84,17 @@ async def test_a_namespace_is_swept_whole_and_once(cluster: KubeCluster, project
     assert await sweep(cluster, Scope(namespace=project)) == (everything_of(project), None)
 
 
+async def test_deployments_are_swept_before_the_functions_that_go_by_them(cluster: KubeCluster, project: str) -> None:
+    order: list[Controller] = []
+
+    def mark(controller: Controller, key: Key, *, after: float = 0.0) -> None:
+        order.append(controller)
+
+    await Sweep(cluster=cluster, mark=mark, seconds=600)(Scope(namespace=project))
+    kinds = [controller for controller in order if controller in {Controller.DEPLOYMENT, Controller.FUNCTION}]
+    assert kinds == [Controller.DEPLOYMENT] * 2 + [Controller.FUNCTION] * 2
+
+
 async def test_a_pool_without_a_function_is_looked_at_as_well(cluster: KubeCluster, namespace: str) -> None:
     of_somebody = {"matchLabels": {"app": "x"}}
     template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}

@@ -11,7 +11,7 @@ from appfn.api.kinds import NODE, RUNTIME, Key
 from appfn.config import load
 from appfn.kube.client import KubeCluster, connect
 from appfn.reconcile import shim_client
-from appfn.reconcile.registry import Dependencies, controllers
+from appfn.reconcile.registry import Dependencies, Seen, controllers
 from localcluster.controlplane import ControlPlane
 from support.cluster import SERVICE_ACCOUNT, AuditLog, kubeconfig_with_token, service_account
 from support.fake_shim import TOKEN, FakeShim
@@ -67,9 +67,15 @@ async def operator(
         shim.serve() as url,
         shim_client.connect(url, token_path=token_path, clock=time) as shim_connection,
     ):
+        seen = Seen()
         config = load({"APPFN_IMAGE": "appfn/appfn:1", "APPFN_SHIM_URL": url})
         deps = Dependencies(
-            cluster=crash.around(client), shim=crash.around(shim_connection), config=config, now=clock, mark=marks
+            cluster=crash.around(client),
+            shim=crash.around(shim_connection),
+            config=config,
+            now=clock,
+            mark=marks,
+            seen=seen,
         )
         yield Operator(
             cluster=cluster,
@@ -79,6 +85,7 @@ async def operator(
             clock=clock,
             marks=marks,
             crash=crash,
+            seen=seen,
             audit=audit,
             user=f"system:serviceaccount:{namespace}:operator",
         )

@@ -301,10 +301,7 @@ async def test_a_deployment_before_its_function_waits_and_is_woken(operator: Ope
     await build(operator)
 
     assert condition(waiting, "Reconciling") == ("True", "FunctionNotFound")
-    assert woken == [
-        (Controller.DEPLOYMENT, Key(operator.namespace, "hello-v1")),
-        (Controller.HISTORY, Key(operator.namespace, "hello")),
-    ]
+    assert woken == [(Controller.DEPLOYMENT, Key(operator.namespace, "hello-v1"))]
     assert len(await operator.jobs()) == 1
 
 

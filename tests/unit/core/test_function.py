@@ -329,7 +329,7 @@ def test_times_are_as_kubernetes_writes_them() -> None:
     assert scheduled().status.to_json()["scheduleNext"] == stamp(NOW + timedelta(minutes=10))
 
 
-def test_a_history_is_due_after_an_edit_and_when_nobody_told_of_the_first_calls() -> None:
+def test_a_history_is_due_when_a_function_that_was_called_is_edited_and_when_nobody_told_of_the_first_calls() -> None:
     settled = function(status={"observedGeneration": 1})
     counted = function(status={"observedGeneration": 1, "executions": {"total": 2, "completed": 2}})
     called = Summary(counts=ExecutionCounts(total=3, completed=3))
@@ -338,4 +338,7 @@ def test_a_history_is_due_after_an_edit_and_when_nobody_told_of_the_first_calls(
     assert not decide(observe(settled, summary=None), NOW).history
     assert decide(observe(settled, summary=called), NOW).history
     assert not decide(observe(counted, summary=called), NOW).history, "the change feed tells of these"
-    assert decide(observe(function(status={"observedGeneration": 0})), NOW).history
+    edited = {"observedGeneration": 0}
+    assert decide(observe(function(status=edited), summary=called), NOW).history
+    assert decide(observe(function(status=edited | {"executions": {"total": 2}}), summary=None), NOW).history
+    assert not decide(observe(function(status=edited)), NOW).history, "it was never called"
