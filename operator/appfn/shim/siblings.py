@@ -48,7 +48,7 @@ class Siblings:
 
     def __init__(self, part: Part, folder: Path) -> None:
         self.part = part
-        self._folder = folder
+        self.folder = folder
         self._sessions = {index: _session(self._path(index)) for index in range(part.count) if index != part.index}
 
     @classmethod
@@ -113,7 +113,7 @@ class Siblings:
         return found
 
     def _path(self, index: int) -> str:
-        return str(self._folder / f"{index}.sock")
+        return str(self.folder / f"{index}.sock")
 
 
 def _session(path: str) -> aiohttp.ClientSession:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,7 +26,7 @@ from support.polling import eventually
 from support.project import DIGEST, ProjectKit
 from support.shim_client import Client
 from support.shim_processes import Shim, running_shims
-from support.shim_server import running_shim, shim_config
+from support.shim_server import ShimAt, running_shim, shim_config
 
 RUN_SECONDS = 0.03
 """A function's run: time for another one to begin meanwhile, if it may."""
@@ -124,6 +125,22 @@ async def test_a_function_with_one_pod_has_one_whoever_is_called(
         seen = await metrics(shim, project.namespace)
         assert all(seen["appfn_http_requests_total", process] > 10 for process in ("0", "1"))
         assert {seen.get(("appfn_executions_total", process), 0) for process in ("0", "1")} == {60, 0}
+
+
+async def test_connections_that_are_kept_end_up_with_the_process_that_runs_their_function(
+    start: Start, project: ProjectKit, key: str, watched: Watched
+) -> None:
+    await project.ready("hello", scaling={"maxReplicas": 1})
+    async with start() as shim, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session:
+        client = Client(ShimAt(shim.door.base, session), project.namespace, key)
+        replies = await asyncio.gather(*(client.execute(body={"data": str(n)}) for n in range(64)))
+
+        assert {(reply.status, reply.body.get("response")) for reply in replies} == {(201, str(n)) for n in range(64)}
+        seen = await metrics(shim, project.namespace)
+        [owner] = [process for process in ("0", "1") if seen.get(("appfn_executions_total", process), 0)]
+        [other] = {"0", "1"} - {owner}
+        assert seen["appfn_executions_total", owner] == 64
+        assert seen.get(("appfn_http_requests_total", other), 0) == 0
 
 
 async def test_graphql_executes_where_the_pod_is(

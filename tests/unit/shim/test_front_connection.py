@@ -6,56 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvloop
-from aiohttp import web
 
-from appfn.shim.front.connection import IDLE_SECONDS, PATIENCE_SECONDS, Connection, Connections
-from appfn.shim.front.desk import Desk, Known
-from appfn.shim.front.heads import parse
-from support.polling import eventually
+from appfn.shim.front.connection import IDLE_SECONDS, PATIENCE_SECONDS, Connection
+from support.front import Answering, Handed, met, request
 
 CHUNK = 256 * 1024
 """Bytes that an event loop reads at once, at most."""
-
-
-def request(body: bytes = b"") -> bytes:
-    return b"POST /v1/functions/f/executions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-
-
-class Answering(Desk):
-    """Gives every request the same answer, once its gate is open."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__(web.Application())
-        self.content = answer
-        self.gate = asyncio.Event()
-        self.asked = 0
-        self.leaving = False
-        self.largest = 0
-        self.connections = Connections(self)
-
-    @property
-    def draining(self) -> bool:
-        return self.leaving
-
-    def known(self, head: bytes) -> Known | None:
-        parsed = parse(head)
-        return Known(parsed) if parsed else None
-
-    async def answer(self, known: Known, body: bytes, *, peer: str) -> bytes:
-        self.asked += 1
-        await self.gate.wait()
-        await asyncio.sleep(0.001)  # a call takes a moment, in which more comes in
-        self.largest = max([self.largest, *(len(connection._buffer) for connection in self.connections.open)])
-        return self.content
-
-
-class Handed(asyncio.Protocol):
-    """In aiohttp's place."""
-
-    made = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        Handed.made += 1
 
 
 def with_client(desk_answer: bytes, story: Callable[[Answering, socket.socket], Awaitable[None]]) -> None:
@@ -67,7 +23,7 @@ def with_client(desk_answer: bytes, story: Callable[[Answering, socket.socket], 
         loop.set_exception_handler(lambda _, context: wrong.append(context))
         desk = Answering(desk_answer)
         Handed.made = 0
-        desk.connections.start(Handed)
+        desk.connections.start(Handed, None)
         server = await loop.create_server(desk.connections, "127.0.0.1", 0)
         client = socket.socket()
         client.settimeout(0)
@@ -84,13 +40,6 @@ def with_client(desk_answer: bytes, story: Callable[[Answering, socket.socket], 
 
     uvloop.run(run())
     assert not wrong
-
-
-async def met(condition: Callable[[], bool]) -> None:
-    async def probe() -> bool:
-        return condition()
-
-    await eventually(probe)
 
 
 def only(desk: Answering) -> Connection:

@@ -1,18 +1,22 @@
 """A client's connection, until aiohttp has to take it over."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Final, cast
 
 from appfn.shim.front.desk import Desk, Known
 from appfn.shim.front.heads import END, MAX_HEAD
 from appfn.shim.front.outbox import Outbox
+from appfn.shim.front.relay import Relay
 
 IDLE_SECONDS: Final = 75.0
 """A connection that brings nothing for so long is closed."""
 PATIENCE_SECONDS: Final = 5.0
 """How long the rest of a body may take before aiohttp, which has bounds of its own, is to wait for it."""
 _SWEEP_SECONDS: Final = 2.5
+_MAX_PASSES: Final = 2
+"""How often a request may be passed on; more only while processes disagree on who runs its function."""
 
 
 class Connections:
@@ -28,10 +32,16 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
         """Set when the last one has gone; there once all are to go."""
+        self._adopting: Final[set[asyncio.Task[object]]] = set()
+        self.relay: Relay | None = None
+        """How other processes are given connections, where there are any."""
 
-    def start(self, make_handler: Callable[[], asyncio.Protocol]) -> None:
+    def start(self, make_handler: Callable[[], asyncio.Protocol], relay: Relay | None) -> None:
         """Be ready for connections; `make_handler` makes aiohttp's protocol for one."""
         self._make_handler = make_handler
+        if relay is not None:
+            relay.listen(self._adopt)
+            self.relay = relay
         self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
 
     def __call__(self) -> "Connection":
@@ -47,6 +57,8 @@ class Connections:
         """Close all of them; answers that are on their way, and calls that came in the last moment, get so long."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.relay is not None:
+            self.relay.close()
         self.outbox.flush()
         for connection in list(self.open):
             connection.leave()
@@ -62,6 +74,14 @@ class Connections:
         if self._ended is not None and not self.open and not self._ended.done():
             self._ended.set_result(None)
 
+    def _adopt(self, connection: socket.socket, content: bytes, passes: int) -> None:
+        """Go on with a connection that another process had."""
+        loop = asyncio.get_running_loop()
+        made = loop.connect_accepted_socket(lambda: Connection(self, content, passes=passes), connection)
+        task: asyncio.Task[object] = loop.create_task(made)
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         for connection in list(self.open):
@@ -72,11 +92,13 @@ class Connections:
 class Connection(asyncio.Protocol):
     """One connection: one request at a time, in order."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, content: bytes = b"", *, passes: int = 0) -> None:
+        """`content`: what came while another process had it; `passes`: how many had it since its last answer."""
         self._all = connections
         self._loop = asyncio.get_running_loop()
-        self._buffer = b""
+        self._buffer = content
         """What came and is not dealt with."""
+        self._passes = passes
         self._busy = False
         self._full = False
         """The client takes no more for now."""
@@ -94,6 +116,8 @@ class Connection(asyncio.Protocol):
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self._since = self._loop.time()
         self._all.open.add(self)
+        if self._buffer:
+            self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         """See `asyncio.Protocol`. A call that runs goes on, and is recorded."""
@@ -150,9 +174,13 @@ class Connection(asyncio.Protocol):
             return
         data = self._buffer
         end = data.find(END, 0, MAX_HEAD) + len(END)
-        known = self._all.desk.known(data[:end]) if end >= len(END) else None
+        desk = self._all.desk
+        known = desk.known(data[:end]) if end >= len(END) else None
         if known is None:
             self._hand_over()
+            return
+        if (index := desk.elsewhere(known.head)) is not None:
+            self._pass_on(index)
             return
         whole = end + known.head.length
         if len(data) < whole:
@@ -174,6 +202,7 @@ class Connection(asyncio.Protocol):
             self._busy = False
             self._all.busy -= 1
         self._since = self._loop.time()
+        self._passes = 0
         self._all.outbox.put(self._transport, answer)
         if desk.draining or not self._all.busy:
             self._all.outbox.flush()
@@ -183,6 +212,23 @@ class Connection(asyncio.Protocol):
             self._next()
         else:
             self._transport.resume_reading()
+
+    def _pass_on(self, index: int) -> None:
+        """Let another process have the connection; where that is not possible, aiohttp, which hands over its calls."""
+        self._all.outbox.flush()
+        transport, relay = self._transport, self._all.relay
+        descriptor = transport.get_extra_info("socket").fileno()
+        if (
+            relay is None
+            or self._passes >= _MAX_PASSES
+            or transport.get_write_buffer_size()
+            or not relay.give(index, descriptor, self._buffer, passes=self._passes + 1)
+        ):
+            self._hand_over()
+            return
+        self._all.forget(self)
+        self._buffer = b""
+        transport.abort()  # of this process's descriptor alone
 
     def _hand_over(self) -> None:
         """Let aiohttp have the connection, with all that came and was not dealt with."""

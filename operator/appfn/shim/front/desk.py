@@ -124,19 +124,19 @@ class Desk:
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
             self._heads[head] = known
-        return known if self._is_ours(known.head) else None
+        return known
 
-    def _is_ours(self, head: Head) -> bool:
-        """Tell whether this process runs the function's calls; what is wrong with a request can be said by any."""
+    def elsewhere(self, head: Head) -> int | None:
+        """Return which other process runs the function's calls; what is wrong with a request can be said by any."""
         part, catalog = self._part, self._catalog
         if part.count == 1:
-            return True
+            return None
         try:
             function = catalog.function(catalog.project(head.project_id), head.function_id)
         except AppwriteError:
-            return True
-        uid = function.metadata.uid
-        return part.server(uid, servers=servers(function.spec.scaling)) == part.index
+            return None
+        index = part.server(function.metadata.uid, servers=servers(function.spec.scaling))
+        return index if index != part.index else None
 
     async def answer(self, known: Known, body: bytes, *, peer: str) -> bytes:
         """Return the whole response to a request."""

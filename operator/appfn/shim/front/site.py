@@ -6,6 +6,8 @@ from aiohttp import web
 
 from appfn.shim.front.connection import Connections
 from appfn.shim.front.desk import Desk
+from appfn.shim.front.relay import Relay
+from appfn.shim.services import SIBLINGS
 
 FRONT = web.AppKey("front", Connections)
 _CLOSE_SECONDS = 1.0
@@ -31,6 +33,7 @@ class FrontSite(web.BaseSite):
         self._address = host, port
         self._reuse_port = reuse_port
         self._front = runner.app[FRONT]
+        self._siblings = runner.app[SIBLINGS]
 
     @property
     def name(self) -> str:
@@ -42,7 +45,8 @@ class FrontSite(web.BaseSite):
         await super().start()
         handler = self._runner.server
         assert handler is not None
-        self._front.start(handler)
+        folder, part = self._siblings.folder, self._siblings.part
+        self._front.start(handler, Relay(folder, part.index) if part.count > 1 else None)
         loop, (host, port) = asyncio.get_running_loop(), self._address
         self._server = await loop.create_server(
             self._front, host, port, backlog=self._backlog, reuse_port=self._reuse_port or None

@@ -1,0 +1,64 @@
+"""Connections of the front with something simpler behind them."""
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+
+from appfn.shim.front.connection import Connections
+from appfn.shim.front.desk import Desk, Known
+from appfn.shim.front.heads import Head, parse
+from support.polling import eventually
+
+
+def request(body: bytes = b"") -> bytes:
+    return b"POST /v1/functions/f/executions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class Answering(Desk):
+    """Gives every request the same answer, once its gate is open."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(web.Application())
+        self.content = answer
+        self.gate = asyncio.Event()
+        self.asked = 0
+        self.leaving = False
+        self.largest = 0
+        self.connections = Connections(self)
+        self.other: int | None = None
+        """The process that runs the function's calls, if it is another one."""
+
+    @property
+    def draining(self) -> bool:
+        return self.leaving
+
+    def known(self, head: bytes) -> Known | None:
+        parsed = parse(head)
+        return Known(parsed) if parsed else None
+
+    def elsewhere(self, head: Head) -> int | None:
+        return self.other
+
+    async def answer(self, known: Known, body: bytes, *, peer: str) -> bytes:
+        self.asked += 1
+        await self.gate.wait()
+        await asyncio.sleep(0.001)  # a call takes a moment, in which more comes in
+        self.largest = max([self.largest, *(len(connection._buffer) for connection in self.connections.open)])
+        return self.content
+
+
+class Handed(asyncio.Protocol):
+    """In aiohttp's place."""
+
+    made = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        Handed.made += 1
+
+
+async def met(condition: Callable[[], bool]) -> None:
+    async def probe() -> bool:
+        return condition()
+
+    await eventually(probe)

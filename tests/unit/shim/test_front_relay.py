@@ -1,0 +1,158 @@
+"""Connections that another process goes on with, on real sockets and the loop that the shim runs in."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from appfn.shim.front.relay import Relay
+from support.front import Answering, Handed, met, request
+
+HERE, THERE = 0, 1
+
+
+class Shim:
+    """Two processes in one; the client's connection comes to the first."""
+
+    def __init__(self) -> None:
+        Handed.made = 0
+        self.desks = [Answering(b"answered here"), Answering(b"answered there")]
+        for desk in self.desks:
+            desk.gate.set()
+        self.client = socket.socket()
+        self.client.settimeout(0)
+
+    async def sends(self, content: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.client, content)
+
+    async def receives(self, expected: bytes) -> None:
+        content = b""
+        while len(content) < len(expected):
+            content += await asyncio.get_running_loop().sock_recv(self.client, 65536)
+        assert content == expected
+
+
+def with_shim(
+    folder: Path, story: Callable[[Shim], Awaitable[None]], *, listening: tuple[int, ...] = (HERE, THERE)
+) -> None:
+    """Run a story; processes that are not `listening` have not come up yet. Nothing may go wrong unheard."""
+    wrong: list[object] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: wrong.append(context))
+        shim = Shim()
+        started = [shim.desks[index] for index in listening]
+        for index in listening:
+            shim.desks[index].connections.start(Handed, Relay(folder, index))
+        server = await loop.create_server(shim.desks[HERE].connections, "127.0.0.1", 0)
+        try:
+            await loop.sock_connect(shim.client, server.sockets[0].getsockname())
+            async with asyncio.timeout(30):
+                await story(shim)
+        finally:
+            shim.client.close()
+            for desk in started:
+                await desk.connections.close(seconds=1)
+            server.close()
+            await server.wait_closed()
+            await asyncio.sleep(0)
+
+    uvloop.run(run())
+    assert not wrong
+
+
+def test_a_connection_goes_to_the_process_that_runs_its_function_and_stays_there(tmp_path: Path) -> None:
+    async def story(shim: Shim) -> None:
+        here, there = shim.desks
+        here.other = THERE
+        for _ in range(3):
+            await shim.sends(request(b"{}"))
+            await shim.receives(b"answered there")
+
+        assert (here.asked, there.asked, Handed.made) == (0, 3, 0)
+        assert (len(here.connections.open), len(there.connections.open)) == (0, 1)
+
+    with_shim(tmp_path, story)
+
+
+def test_what_came_by_a_connection_goes_with_it_whole_or_not(tmp_path: Path) -> None:
+    async def story(shim: Shim) -> None:
+        shim.desks[HERE].other = THERE
+        whole = request(b"x" * 1000)
+        await shim.sends(whole + whole + whole[:-500])
+        await shim.receives(2 * b"answered there")
+        await shim.sends(whole[-500:])
+        await shim.receives(b"answered there")
+
+    with_shim(tmp_path, story)
+
+
+def test_a_connection_whose_calls_are_of_functions_of_both_goes_back_and_forth(tmp_path: Path) -> None:
+    async def story(shim: Shim) -> None:
+        here, there = shim.desks
+        for _ in range(4):
+            here.other, there.other = THERE, None
+            await shim.sends(request())
+            await shim.receives(b"answered there")
+            here.other, there.other = None, HERE
+            await shim.sends(request())
+            await shim.receives(b"answered here")
+
+        assert Handed.made == 0
+
+    with_shim(tmp_path, story)
+
+
+def test_processes_that_each_think_of_the_other_let_the_http_server_have_it(tmp_path: Path) -> None:
+    async def story(shim: Shim) -> None:
+        here, there = shim.desks
+        here.other, there.other = THERE, HERE
+        await shim.sends(request())
+        await met(lambda: Handed.made == 1)
+        assert (here.asked, there.asked) == (0, 0)
+
+    with_shim(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("listening", "content"),
+    [
+        pytest.param((HERE,), request(), id="the other process is not up yet"),
+        pytest.param((HERE, THERE), 80 * request(b"x" * 1000), id="too much came by it"),
+    ],
+)
+def test_a_connection_that_cannot_be_given_away_is_the_http_servers(
+    tmp_path: Path, listening: tuple[int, ...], content: bytes
+) -> None:
+    async def story(shim: Shim) -> None:
+        shim.desks[HERE].other = THERE
+        await shim.sends(content)
+        await met(lambda: Handed.made == 1)
+
+    with_shim(tmp_path, story, listening=listening)
+
+
+def test_a_process_that_ends_before_it_gives_is_passed_over(tmp_path: Path) -> None:
+    async def story(shim: Shim) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+            line.connect(str(tmp_path / f"{THERE}.relay"))
+        shim.desks[HERE].other = THERE
+        await shim.sends(request())
+        await shim.receives(b"answered there")
+
+    with_shim(tmp_path, story)
+
+
+def test_a_client_that_leaves_while_its_connection_is_given_away_is_nobodys_error(tmp_path: Path) -> None:
+    async def story(shim: Shim) -> None:
+        here, there = shim.desks
+        here.other = THERE
+        await shim.sends(request())
+        shim.client.close()
+        await met(lambda: there.asked == 1 and not there.connections.open)
+
+    with_shim(tmp_path, story)
