@@ -41,6 +41,17 @@ async def test_reading_what_is_not_there_is_none(cluster: KubeCluster, namespace
     assert await cluster.get(CONFIG_MAP, Key(namespace, "missing")) is None
 
 
+async def test_a_proxy_of_the_environment_is_not_the_way_to_the_api_server(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with connect(control_plane.kubeconfig) as cluster:
+        assert await cluster.get(NAMESPACE, Key("", "default")) is not None
+
+
 async def test_an_object_created_is_read_and_listed_with_its_kind(cluster: KubeCluster, namespace: str) -> None:
     await cluster.create(CONFIG_MAP, config_map(namespace, "a", colour="red"))
 
