@@ -99,7 +99,11 @@ AUDIENCE = "appfn"
 
 MAX_NAME = 63
 _HASH = 8
+_LONG_HASH = 24
+"""Hex digits that nobody finds a second name for."""
+_POD_SUFFIX = 10
 _UNSAFE = re.compile(r"[^a-z0-9]+")
+_SUFFIX = re.compile(rf"[0-9a-f]{{{_POD_SUFFIX}}}")
 
 
 def child_name(*parts: str, limit: int = MAX_NAME) -> str:
@@ -142,8 +146,28 @@ def cron_job(function: str) -> str:
 
 
 def runtime_pod(deployment: str, suffix: str) -> str:
-    """Name of a pod made for one deployment; `suffix` is random."""
-    return child_name(deployment, suffix)
+    """Name of a pod made for one deployment; `suffix` is random, 10 hex digits."""
+    return f"{_pod_stem(deployment)}{suffix}"
+
+
+def is_runtime_pod(pod: str, deployment: str) -> bool:
+    """Tell whether `runtime_pod` makes this name for that deployment; it makes it for no other one then."""
+    stem = _pod_stem(deployment)
+    return pod.startswith(stem) and _SUFFIX.fullmatch(pod.removeprefix(stem)) is not None
+
+
+def _pod_stem(deployment: str) -> str:
+    """Return what is before the suffix: it ends in a dash or, of a long name, in a hex digit, so these never meet."""
+    room = MAX_NAME - _POD_SUFFIX
+    if len(deployment) < room:
+        return f"{deployment}-"
+    digest = hashlib.sha256(deployment.encode()).hexdigest()[:_LONG_HASH]
+    return f"{deployment[: room - _LONG_HASH - 1].rstrip('-')}-{digest}"
+
+
+def announce_secret(deployment: str, uid: str) -> str:
+    """Name of the Secret by which pods made for a deployment announce themselves; another one for a later namesake."""
+    return child_name(deployment, "announce", uid[:_HASH])
 
 
 def pool(runtime: str, architecture: str) -> str:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from appfn import names
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+DEPLOYMENTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+SUFFIXES = st.from_regex(r"[0-9a-f]{10}", fullmatch=True)
 APPWRITE_IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}", fullmatch=True)
 
 
@@ -57,3 +59,54 @@ def test_every_appwrite_id_has_a_name_kubernetes_takes(appwrite_id: str) -> None
 @given(APPWRITE_IDS, APPWRITE_IDS)
 def test_two_ids_never_share_a_name(first: str, second: str) -> None:
     assert (names.resource_name(first) == names.resource_name(second)) == (first == second)
+
+
+@given(DEPLOYMENTS, SUFFIXES)
+def test_a_runtime_pod_is_one_of_its_deployment(deployment: str, suffix: str) -> None:
+    name = names.runtime_pod(deployment, suffix)
+
+    assert re.match(DNS_LABEL, name)
+    assert len(name) <= names.MAX_NAME
+    assert names.is_runtime_pod(name, deployment)
+
+
+@given(DEPLOYMENTS, SUFFIXES, st.data())
+def test_a_runtime_pod_is_one_of_no_other_deployment(deployment: str, suffix: str, data: st.DataObject) -> None:
+    name = names.runtime_pod(deployment, suffix)
+    cut = st.integers(1, len(name)).map(lambda end: name[:end].rstrip("-"))
+    other = data.draw(st.one_of(DEPLOYMENTS, cut, cut.map(lambda begin: f"{begin}-{suffix}"[:63].rstrip("-"))))
+
+    assert names.is_runtime_pod(name, other) is (other == deployment)
+
+
+LONG = "a" * 53
+
+
+@pytest.mark.parametrize(
+    ("pod", "deployment"),
+    [
+        ("a-b-0123456789", "a"),
+        ("a-0123456789", "a-b"),
+        ("a-0123456789-0123456789", "a"),
+        ("a-012345678", "a"),
+        ("a-01234567890", "a"),
+        ("a-012345678g", "a"),
+        ("a-0123456789\n", "a"),
+        ("a-", "a"),
+        ("a", "a"),
+        ("", "a"),
+        ("a0123456789", "a"),
+        (f"{LONG}-0123456789", LONG),
+        (names.child_name(LONG, "0123456789"), LONG),
+        (names.runtime_pod(LONG, "0123456789"), f"{LONG}a"),
+        (names.runtime_pod(LONG, "0123456789"), names.runtime_pod(LONG, "0123456789")[:-10]),
+        (names.runtime_pod(LONG, "0123456789"), names.runtime_pod(LONG, "0123456789")[:-11]),
+    ],
+)
+def test_what_only_looks_like_a_pod_of_a_deployment_is_none(pod: str, deployment: str) -> None:
+    assert not names.is_runtime_pod(pod, deployment)
+
+
+def test_an_announce_secret_is_another_one_for_a_later_namesake() -> None:
+    assert names.announce_secret("hello-v1", "0a1b2c3d-1") == "hello-v1-announce-0a1b2c3d"
+    assert names.announce_secret("x" * 63, "0a1b2c3d") != names.announce_secret("x" * 63, "0a1b2c3e")
