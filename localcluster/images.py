@@ -48,16 +48,23 @@ def bases(dockerfile: str) -> list[str]:
 def build_key(dockerfile: Path, context: Path, base_ids: Mapping[str, str]) -> str:
     """Digest of all that goes into an image: Dockerfile, context, bases, the host's package settings.
 
-    Of the context the files count that git doesn't ignore; of one outside git, all.
+    Of the context the files count that git doesn't ignore; of one outside git, all. And of these the ones that the
+    Dockerfile's own list of what to ignore, or else the context's, lets in.
     """
     digest = hashlib.sha256(dockerfile.read_bytes())
     digest.update(json.dumps([sorted(base_ids.items()), sorted(package_environment().items())]).encode())
-    for name in _context_files(context):
+    for name in _context_files(context, ignore_file(dockerfile, context)):
         path = context / name
         if path.is_file():
             mode = path.stat().st_mode & 0o111
             digest.update(f"{name}\0{mode}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def ignore_file(dockerfile: Path, context: Path) -> Path:
+    """Where a build is told what to ignore: `<Dockerfile>.dockerignore`, or the context's .dockerignore."""
+    own = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
+    return own if own.exists() else context / ".dockerignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ class Buildah:
             # --layers: an edit of the sources doesn't install the packages again.
             options = ["--layers", "--pull=false", "--isolation=chroot", f"--label={KEY_LABEL}={key}"]
             options += [*_build_arguments(), f"--tag={reference}", f"--file={dockerfile}"]
+            if (ignored := ignore_file(dockerfile, context)).exists():  # releases before 1.29 know the context's alone
+                options.append(f"--ignorefile={ignored}")
             self._run(f"--default-mounts-file={_lent()}", "build", *options, str(context))
 
     def image_id(self, reference: str) -> str:
@@ -162,14 +171,14 @@ class Docker:
         commands.run(["docker", "push", "--quiet", reference])
 
 
-def _context_files(context: Path) -> list[str]:
-    """Names of the files a build can see: what git knows, or all, and an allow-list in .dockerignore lets in."""
+def _context_files(context: Path, ignored: Path) -> list[str]:
+    """Names of the files a build can see: what git knows, or all, and an allow-list in `ignored` lets in."""
     listed = commands.attempt(["git", "-C", str(context), "ls-files", "-co", "--exclude-standard", "-z"])
     if listed.returncode == 0:
         found = sorted(name for name in listed.stdout.split("\0") if name)
     else:
         found = sorted(str(path.relative_to(context)) for path in context.rglob("*") if path.is_file())
-    allowed = _allow_list(context / ".dockerignore")
+    allowed = _allow_list(ignored)
     return [name for name in found if allowed is None or any(Path(name).is_relative_to(entry) for entry in allowed)]
 
 

@@ -24,16 +24,16 @@ WORKLOADS = ("statefulset/appfn-shim", "deployment/appfn-operator")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of this repository, made from the Dockerfile in ``folder``."""
+    """An image of this repository, which is the context of all of them."""
 
     tag: str
-    folder: Path
+    dockerfile: Path
 
 
 IMAGES = (
-    Image(f"appfn/appfn:{VERSION}", ROOT),
-    Image("appfn/runtime-node:20.0", ROOT / "runtimes" / "node"),
-    Image("appfn/runtime-python:3.13", ROOT / "runtimes" / "python"),
+    Image(f"appfn/appfn:{VERSION}", ROOT / "Dockerfile"),
+    Image("appfn/runtime-node:20.0", ROOT / "runtimes" / "node" / "Dockerfile"),
+    Image("appfn/runtime-python:3.13", ROOT / "runtimes" / "python" / "Dockerfile"),
 )
 
 
@@ -63,7 +63,7 @@ def install(cluster: Cluster) -> Kubectl:
     """Bring appfn onto the cluster, or up to date there."""
     builder = cluster.builder()
     for image in IMAGES:
-        builder.build(image.tag, image.folder / "Dockerfile", image.folder, force=False)
+        builder.build(image.tag, image.dockerfile, ROOT, force=False)
     references = {image.tag: cluster.load(image.tag) for image in IMAGES}
     kubectl = Kubectl(binaries.kubectl(), cluster.kubeconfig)
     with step("custom resources, operator, shim"):

@@ -84,6 +84,24 @@ def test_a_change_of_content_mode_name_or_base_changes_the_key(context: Path) ->
     assert len(keys) == 6
 
 
+def test_a_list_of_the_dockerfiles_own_says_what_counts(context: Path) -> None:
+    dockerfile = context / "images" / "Dockerfile"
+    dockerfile.parent.mkdir()
+    dockerfile.write_text("FROM scratch\n")
+    (context / ".dockerignore").write_text("*\n!b\n")
+    dockerfile.with_name("Dockerfile.dockerignore").write_text("*\n!a\n")
+
+    def key_now() -> str:
+        return images.build_key(dockerfile, context, {})
+
+    before, other = key_now(), key(context)
+    (context / "b").write_text("one")
+    assert key_now() == before
+    assert key(context) != other
+    (context / "a").write_text("two")
+    assert key_now() != before
+
+
 def test_a_layer_of_one_file_is_always_the_same_bytes(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"#!")
