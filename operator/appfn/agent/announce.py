@@ -1,7 +1,8 @@
 """Telling the shim that this pod is there: its address, long before the API server knows it.
 
-The shim knows the pod by its ServiceAccount token, which only the agent's container holds. It answers with the hash of
-the token that a load will bring. The pods of a pool are all alike and can't be told it before.
+The shim knows the pod by its ServiceAccount token, which only the agent's container holds; where the agent has none of
+its own, by the token of the Deployment that the pod was made for, and the pod says which it is. The shim answers with
+the hash of the token that a load will bring. The pods of a pool are all alike and can't be told it before.
 """
 
 import random
@@ -38,6 +39,8 @@ class Announcement:
             shim=ShimClient(
                 url=environ["APPFN_ANNOUNCE_URL"].rstrip("/"),
                 token_path=Path(environ.get("APPFN_TOKEN_FILE", TOKEN_PATH)),
+                token=environ.get("APPFN_ANNOUNCE_TOKEN", ""),
+                speaks_for=environ.get("APPFN_ANNOUNCE_AS", ""),
             ),
             address=environ["APPFN_POD_IP"],
             after_boot="APPFN_POOL" in environ,

@@ -1,8 +1,9 @@
 """The agent's HTTP server in a runtime pod: takes one load from the dispatcher (`POST /load`).
 
 A thread per connection; connections are few and only the shim may open them (NetworkPolicy), but user code shares the
-pod's loopback address, so every call is authenticated by a token that user code can't read: the agent itself knows
-only its hash. A pod made for one function is born with the hash, a pod of a pool is told it by the shim.
+pod's loopback address, or the very container, so every call is authenticated by a token that user code can't read: the
+agent itself knows only its hash. A pod made for one function is born with the hash, a pod of a pool is told it by the
+shim.
 """
 
 import base64

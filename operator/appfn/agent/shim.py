@@ -19,6 +19,7 @@ T = TypeVar("T")
 CHUNK = 262_144
 SOCKET_SECONDS = 30.0
 MAX_ANSWER = 1 << 20
+POD_HEADER = "X-Appfn-Pod"
 TOKEN_PATH = Path("/var/run/secrets/appfn/token")
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 
@@ -55,6 +56,10 @@ class ShimClient:
     """Base URL, without a trailing slash."""
     token_path: Path = TOKEN_PATH
     """Read for every attempt, as the kubelet renews it."""
+    token: str = field(default="", repr=False)
+    """Instead of what lies at `token_path`, where given."""
+    speaks_for: str = ""
+    """`namespace/deployment/pod` of a token that doesn't say itself whose it is."""
     patience: Patience = field(default_factory=lambda: Patience(seconds=60.0))
     socket_seconds: float = SOCKET_SECONDS
     """How long the shim may be silent in the middle of an attempt."""
@@ -135,12 +140,12 @@ class ShimClient:
         base = urllib.parse.urlsplit(self.url)
         kind = http.client.HTTPSConnection if base.scheme == "https" else http.client.HTTPConnection
         connection = kind(base.hostname or "", base.port, timeout=self.socket_seconds)
-        token = self.token_path.read_text().strip()
+        credentials = self._credentials()
         if body is not None and not isinstance(body, bytes):
             body.seek(0)
         try:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused midway: the answer says why
-                connection.request(method, base.path + path, body, {**headers, "Authorization": f"Bearer {token}"})
+                connection.request(method, base.path + path, body, {**headers, **credentials})
             response = connection.getresponse()
             if response.status in _AGAIN:
                 raise _Again(f"HTTP {response.status}")
@@ -149,6 +154,10 @@ class ShimClient:
             return receive(response)
         finally:
             connection.close()
+
+    def _credentials(self) -> dict[str, str]:
+        token = self.token or self.token_path.read_text().strip()
+        return {"Authorization": f"Bearer {token}", **({POD_HEADER: self.speaks_for} if self.speaks_for else {})}
 
 
 def _read_json(response: http.client.HTTPResponse) -> Any:

@@ -53,7 +53,28 @@ def test_a_pod_of_one_function_announces_itself_at_once(tmp_path: Path, signal: 
     assert told == ["digest"]
     assert request.path == "/internal/v1/pods"
     assert request.headers["Authorization"] == "Bearer who I am"
+    assert "X-Appfn-Pod" not in request.headers
     assert json.loads(request.body) == {"address": "10.0.0.7", "booted": False}
+
+
+def test_a_pod_without_a_token_of_its_own_says_which_it_is(tmp_path: Path, signal: StartSignal) -> None:
+    environ = environment("", tmp_path, APPFN_ANNOUNCE_TOKEN="shared", APPFN_ANNOUNCE_AS="shop/greet-1/greet-1-ab")
+    del environ["APPFN_TOKEN_FILE"]
+    with web(lambda _: ANSWER) as server:
+        told = announced({**environ, "APPFN_ANNOUNCE_URL": server.url}, signal)
+
+    request = server.requests[0]
+    assert told == ["digest"]
+    assert request.headers["Authorization"] == "Bearer shared"
+    assert request.headers["X-Appfn-Pod"] == "shop/greet-1/greet-1-ab"
+    assert json.loads(request.body) == {"address": "10.0.0.7", "booted": False}
+
+
+def test_a_token_shows_nowhere(tmp_path: Path) -> None:
+    announcement = Announcement.read(environment("http://shim", tmp_path, APPFN_ANNOUNCE_TOKEN="shared"))
+
+    assert announcement is not None
+    assert "shared" not in repr(announcement)
 
 
 def test_a_pod_of_a_pool_announces_itself_when_its_runtime_is_up(tmp_path: Path, signal: StartSignal) -> None:

@@ -1,15 +1,23 @@
 """Which of appfn's own parts calls."""
 
+import hmac
 import re
+from typing import Final
 
 from aiohttp import web
 
 from appfn import names
+from appfn.api.kinds import DEPLOYMENT, Key
+from appfn.dispatch.tokens import announce_token
 from appfn.kube.protocols import TokenIdentity
 from appfn.shim.auth.authenticator import bearer
 from appfn.shim.errors import AppwriteError, Problem
-from appfn.shim.services import AUTH, CONFIG
+from appfn.shim.services import AUTH, CATALOG, CONFIG, MASTER_KEY
 
+POD_HEADER: Final = "X-Appfn-Pod"
+"""`namespace/deployment/pod`: whose pod calls, where its token doesn't say."""
+_LABEL = "([a-z0-9-]{1,63})"
+_POD = re.compile(f"{_LABEL}/{_LABEL}/{_LABEL}", re.ASCII)
 _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):(.{1,253})", re.ASCII)
 
 
@@ -40,13 +48,34 @@ async def trigger(request: web.Request) -> str:
 
 
 async def runtime_pod(request: web.Request) -> tuple[str, str]:
-    """Return namespace and name of the runtime pod whose agent calls; raises as `operator`."""
+    """Return namespace and name of the runtime pod whose agent calls; raises as `operator`.
+
+    It has a ServiceAccount token, or that of the Deployment it was made for.
+    """
+    if (told := request.headers.get(POD_HEADER)) is not None:
+        return _made_pod(request, told)
     return await _pod(request, names.SERVICE_ACCOUNT_RUNTIME)
 
 
 async def build_pod(request: web.Request) -> tuple[str, str]:
     """Return namespace and name of the build pod whose agent calls; raises as `operator`."""
     return await _pod(request, names.SERVICE_ACCOUNT_BUILD)
+
+
+def _made_pod(request: web.Request, told: str) -> tuple[str, str]:
+    """Return the pod that somebody says to be, who has the token of the Deployment that he names."""
+    if (match := _POD.fullmatch(told)) is None:
+        raise AppwriteError(Problem.INTERNAL_UNAUTHENTICATED, f"{POD_HEADER} is not namespace/deployment/pod.")
+    namespace, deployment, pod = match.groups()
+    known = request.app[CATALOG].metadata(DEPLOYMENT, Key(namespace, deployment))
+    uid = known.uid if known is not None else ""
+    token = announce_token(request.app[MASTER_KEY], namespace=namespace, deployment=deployment, uid=uid)
+    given = bearer(request.headers).encode(errors="replace")
+    if not hmac.compare_digest(given, token.encode()) or not uid:
+        raise AppwriteError(Problem.INTERNAL_UNAUTHENTICATED, "The token is not that of the Deployment.")
+    if not names.is_runtime_pod(pod, deployment):
+        raise AppwriteError(Problem.INTERNAL_FORBIDDEN, "No pod of the Deployment has this name.")
+    return namespace, pod
 
 
 async def _pod(request: web.Request, account: str) -> tuple[str, str]:

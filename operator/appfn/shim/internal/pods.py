@@ -1,4 +1,7 @@
-"""What the agents of pods tell of themselves. Whose pod it is, its token says: a pod can speak for itself alone."""
+"""What the agents of pods tell of themselves. Whose pod it is, its token says: a pod can speak for itself alone.
+
+A pod made for a call, of one container, can speak for its siblings too: they run the same code with the same variables.
+"""
 
 import ipaddress
 import json
