@@ -56,8 +56,8 @@ class FakePod:
         return self.key.name
 
     def environment(self, name: str) -> str:
-        """Return a variable of the agent's container."""
-        variables = next(item["env"] for item in self.body["spec"]["containers"] if item["name"] == "agent")
+        """Return a variable that the agent is given by value."""
+        variables = next(item["env"] for item in self.body["spec"]["containers"] if "env" in item)
         return next((str(item["value"]) for item in variables if item["name"] == name), "")
 
 

@@ -67,6 +67,8 @@ class RuntimeSpec(Model):
     """Shell command run in /usr/code for `Exec`, in the code folder for `Import`."""
     start_command: str
     """Shell command that starts the server."""
+    agent_command: str = ""
+    """Shell command that starts the agent the image brings, for `Import` alone; empty: it brings none."""
     concurrency: int = 1
     """Requests one pod may run at once."""
     pool: int = 0

@@ -17,24 +17,18 @@ from typing import Any, Final, Protocol
 from appfn import names
 from appfn.api.base import Json, ObjectMeta
 from appfn.api.execution import Component, Failure
-from appfn.api.kinds import POD, Key
+from appfn.api.kinds import POD, SECRET, Key
 from appfn.api.runtime import Architecture
+from appfn.core.manifests.made_pod import PodIdentity, announce_secret, is_one_container, runtime_pod
 from appfn.core.manifests.pool import claim_patch
-from appfn.core.manifests.runtime_pod import (
-    AGENT_PORT,
-    RUNTIME_PORT,
-    PodIdentity,
-    RuntimePodTemplate,
-    runtime_pod,
-    template_digest,
-)
+from appfn.core.manifests.runtime_pod import AGENT_PORT, RUNTIME_PORT, RuntimePodTemplate, template_digest
 from appfn.dispatch import failures
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet, PodCluster
 from appfn.dispatch.messages import Reply
 from appfn.dispatch.pod import PodState, RuntimePod
-from appfn.dispatch.tasks import Tasks
-from appfn.dispatch.tokens import load_token, load_token_hash, runtime_key
+from appfn.dispatch.tasks import Tasks, all_of
+from appfn.dispatch.tokens import announce_token, load_token, load_token_hash, runtime_key
 from appfn.dispatch.upstream import Address, Upstream, UpstreamError
 from appfn.dispatch.warm import Pool
 from appfn.errors import AppfnError, ConflictError, ForbiddenError, RejectedError, TransientError
@@ -215,8 +209,7 @@ class Launcher:
         pod.waiting = "the pods of its namespace cannot be watched"
         try:
             await self._watched(pod, template)
-            while not await self._created(pod, manifest):  # noqa: ASYNC110 - nothing tells when to try again
-                await asyncio.sleep(_CREATE_PAUSE)
+            await all_of(self._until_created(pod, manifest), self._until_announceable(pod, template, code))
         except (ForbiddenError, RejectedError) as error:
             raise NotServedError(failures.pod_not_started(str(error))) from error
         except AppfnError as error:
@@ -229,6 +222,33 @@ class Launcher:
         await self._fleet.watch(pod.key.namespace)
         if self._fleet.warm.free(_pool(template, pod.architecture)):
             raise TakenError(by_others=True)
+
+    async def _until_created(self, pod: RuntimePod, manifest: Json) -> None:
+        while not await self._created(pod, manifest):  # noqa: ASYNC110 - nothing tells when to try again
+            await asyncio.sleep(_CREATE_PAUSE)
+
+    async def _until_announceable(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> None:
+        """Have the Secret that a pod of one container waits for, each time: it may have been deleted."""
+        if not is_one_container(template):
+            return
+        token = announce_token(
+            self._settings.master_key,
+            namespace=template.namespace,
+            deployment=code.deployment.name,
+            uid=code.deployment.uid,
+        )
+        manifest = announce_secret(template, code.deployment, token=token)
+        while not await self._applied(pod, manifest):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(_CREATE_PAUSE)
+
+    async def _applied(self, pod: RuntimePod, secret: Json) -> bool:
+        try:
+            await self._cluster.apply(SECRET, secret, manager=names.FIELD_MANAGER_SHIM)
+        except (ConflictError, TransientError) as error:
+            _log.warning("applying a runtime pod's Secret failed", extra={"pod": str(pod.key), "error": str(error)})
+            pod.waiting = f"the API server did not take its Secret: {error}"
+            return False
+        return True
 
     async def _created(self, pod: RuntimePod, manifest: Json) -> bool:
         try:

@@ -10,6 +10,17 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
+async def all_of(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it at once; where a piece fails, end the others and raise its error."""
+    tasks = [asyncio.ensure_future(piece) for piece in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Tasks:
     """The tasks of one owner. Unlike in a TaskGroup, one that fails leaves the others alone."""
 

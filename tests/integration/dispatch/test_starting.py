@@ -186,6 +186,13 @@ async def test_pods_of_restricted_runtimes_pass_the_api_servers_own_pod_security
     assert (await app.invoke()).phase is ExecutionPhase.COMPLETED
 
 
+async def test_a_restricted_pod_of_one_container_passes_the_api_servers_own_pod_security(app: Project) -> None:
+    await enforce(app, "restricted")
+    app.runtime = app.runtime_with(agent_command="/agent.sh")
+    assert (await app.invoke()).phase is ExecutionPhase.COMPLETED
+    assert len(app.node.seen[0].body["spec"]["containers"]) == 1
+
+
 @pytest.mark.parametrize(("level", "refused"), [("baseline", False), ("restricted", True)])
 async def test_pods_of_baseline_runtimes_pass_pod_security_baseline_only(
     app: Project,

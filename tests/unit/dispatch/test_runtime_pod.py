@@ -6,7 +6,8 @@ from appfn import names
 from appfn.api.base import Json, ObjectMeta
 from appfn.api.function import Function
 from appfn.api.runtime import Architecture, LoadMode, Runtime, SecurityProfile
-from appfn.core.manifests.runtime_pod import PodIdentity, RuntimePodTemplate, runtime_pod
+from appfn.core.manifests.made_pod import PodIdentity, runtime_pod
+from appfn.core.manifests.runtime_pod import RuntimePodTemplate
 
 
 def a_function(**spec: Any) -> Function:

@@ -1,4 +1,4 @@
-"""A runtime pod: the waiting runtime container and, beside it, the agent that will receive the code.
+"""What runtime pods have in common, and the pod of two containers: the runtime, and the agent that is given the code.
 
 The agent alone holds the pod's token, by which it announces itself to a shim; user code never sees it.
 """
@@ -10,12 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Self, assert_never
 
 from appfn import names
-from appfn.api.base import Json, ObjectMeta
+from appfn.api.base import Json
 from appfn.api.function import Function
-from appfn.api.kinds import DEPLOYMENT, POD
 from appfn.api.pods import ResourceRequirements, Toleration
 from appfn.api.runtime import Architecture, LoadMode, Runtime, SecurityProfile
-from appfn.core.manifests.meta import child_labels, owner_reference
 from appfn.core.manifests.pod import (
     TOKEN_DIRECTORY,
     TOKEN_FILE,
@@ -32,6 +30,13 @@ RUNTIME_CONTAINER = "runtime"
 AGENT_CONTAINER = "agent"
 RUNTIME_PORT = 3000
 AGENT_PORT = 3001
+
+AGENT_READINESS: Json = {
+    "httpGet": {"path": "/readyz", "port": AGENT_PORT},
+    "periodSeconds": 1,
+    "failureThreshold": 1,
+}
+"""A pod is ready once it can be given its code, so one of a pool that is Ready is one that can be claimed."""
 
 _GRACE_SECONDS = 1
 _SHARED = "shared"
@@ -60,6 +65,8 @@ class RuntimePodTemplate:
     """Resource name of the Runtime."""
     images: Mapping[Architecture, str]
     start_command: str
+    agent_command: str
+    """Empty: the image has no agent. Makes no difference to a function, nor to a pool."""
     load_mode: LoadMode
     security_profile: SecurityProfile
     resources: ResourceRequirements
@@ -88,6 +95,7 @@ class RuntimePodTemplate:
             runtime=runtime.metadata.name,
             images={entry.architecture: entry.image for entry in runtime.spec.images},
             start_command=runtime.spec.start_command,
+            agent_command=runtime.spec.agent_command,
             load_mode=runtime.spec.load_mode,
             security_profile=runtime.spec.security_profile,
             resources=runtime.spec.resources,
@@ -103,51 +111,6 @@ class AgentSettings:
     """Base URL of the shim that the agent announces itself to."""
     load_token_hash: str = ""
     """sha256 (hex) of the token a load must bring; empty: the pod is of a pool, and the shim's answer says."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodIdentity:
-    """What one pod has for itself."""
-
-    name: str
-    deployment: ObjectMeta
-    """Of the Deployment resource it runs; it owns the pod."""
-    architecture: Architecture
-    shim: str
-    """Replica of the shim that uses the pod."""
-    agent_image: str
-    announce_url: str
-    """Base URL of that replica."""
-    load_token_hash: str
-    """sha256 (hex) of the token a load must bring."""
-
-
-def runtime_pod(template: RuntimePodTemplate, identity: PodIdentity) -> Json:
-    """Return the manifest of one pod.
-
-    Raises:
-        KeyError: the template has no image of the architecture.
-    """
-    labels = child_labels(
-        component=names.COMPONENT_RUNTIME,
-        function=template.function,
-        deployment=identity.deployment.name,
-        architecture=identity.architecture,
-        runtime=template.runtime,
-        shim=identity.shim,
-    )
-    return {
-        "apiVersion": POD.api_version,
-        "kind": POD.name,
-        "metadata": {
-            "name": identity.name,
-            "namespace": template.namespace,
-            "labels": labels,
-            "annotations": {names.ANNOTATION_TEMPLATE: template_digest(template, identity.architecture)},
-            "ownerReferences": [owner_reference(DEPLOYMENT, identity.deployment)],
-        },
-        "spec": pod_spec(template, identity.architecture, _agent_settings(identity)),
-    }
 
 
 def template_digest(template: RuntimePodTemplate, architecture: Architecture) -> str:
@@ -169,21 +132,23 @@ def template_digest(template: RuntimePodTemplate, architecture: Architecture) ->
     return hashlib.sha256(json.dumps(offered, sort_keys=True).encode()).hexdigest()[:_DIGEST]
 
 
-def _agent_settings(identity: PodIdentity) -> AgentSettings:
-    return AgentSettings(
-        image=identity.agent_image,
-        announce_url=identity.announce_url,
-        load_token_hash=identity.load_token_hash,
-    )
-
-
 def pod_spec(template: RuntimePodTemplate, architecture: Architecture, agent: AgentSettings) -> Json:
-    """Return the spec of a pod, whoever makes it.
+    """Return the spec of a pod of two containers, whoever makes it.
 
     Raises:
         KeyError: the template has no image of the architecture.
     """
-    spec: Json = {
+    return {
+        **pod_frame(template, architecture),
+        # Side by side: of a sidecar among the init containers the kubelet waits to see that it runs, up to a second.
+        "containers": [runtime_container(template, architecture), _agent(template, agent)],
+        "volumes": [empty_dir(_SHARED, _SHARED_LIMIT), *_own_volumes(template.load_mode), token_volume()],
+    }
+
+
+def pod_frame(template: RuntimePodTemplate, architecture: Architecture) -> Json:
+    """Return what a pod's spec says besides its containers."""
+    frame: Json = {
         **pod_defaults(service_account=names.SERVICE_ACCOUNT_RUNTIME),
         **scheduling(
             architecture=architecture,
@@ -191,31 +156,21 @@ def pod_spec(template: RuntimePodTemplate, architecture: Architecture, agent: Ag
             tolerations=template.tolerations,
         ),
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
-        # Side by side: of a sidecar among the init containers the kubelet waits to see that it runs, up to a second.
-        "containers": [runtime_container(template, architecture), _agent(template, agent)],
-        "volumes": [empty_dir(_SHARED, _SHARED_LIMIT), *_own_volumes(template.load_mode), token_volume()],
     }
     if template.runtime_class_name is not None:
-        spec["runtimeClassName"] = template.runtime_class_name
-    return spec
+        frame["runtimeClassName"] = template.runtime_class_name
+    return frame
 
 
 def _agent(template: RuntimePodTemplate, agent: AgentSettings) -> Json:
-    """Return the agent, which runs beside the runtime; neither minds which comes first.
-
-    It is ready once the pod can be given its code, so a pod of a pool that is Ready is one that can be claimed.
-    """
+    """Return the agent, which runs beside the runtime; neither minds which comes first."""
     return {
         "name": AGENT_CONTAINER,
         "image": agent.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "appfn", "agent", "serve"],
-        "env": _agent_environment(template, agent),
-        "readinessProbe": {
-            "httpGet": {"path": "/readyz", "port": AGENT_PORT},
-            "periodSeconds": 1,
-            "failureThreshold": 1,
-        },
+        "env": agent_environment(template, agent, {"APPFN_TOKEN_FILE": f"{TOKEN_DIRECTORY}/{TOKEN_FILE}"}),
+        "readinessProbe": AGENT_READINESS,
         "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
         "resources": _AGENT_RESOURCES,
         "securityContext": container_security(),
@@ -223,12 +178,13 @@ def _agent(template: RuntimePodTemplate, agent: AgentSettings) -> Json:
     }
 
 
-def _agent_environment(template: RuntimePodTemplate, agent: AgentSettings) -> list[Json]:
+def agent_environment(template: RuntimePodTemplate, agent: AgentSettings, proof: Mapping[str, str]) -> list[Json]:
+    """Return the agent's variables; `proof` are those by which it shows who it is."""
     values = {
         "APPFN_AGENT_PORT": str(AGENT_PORT),
         "APPFN_LOAD_MODE": str(template.load_mode),
         "APPFN_ANNOUNCE_URL": agent.announce_url,
-        "APPFN_TOKEN_FILE": f"{TOKEN_DIRECTORY}/{TOKEN_FILE}",
+        **proof,
     }
     own = {"APPFN_LOAD_TOKEN_SHA256": agent.load_token_hash} if agent.load_token_hash else {"APPFN_POOL": "1"}
     address = {"name": "APPFN_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
