@@ -54,6 +54,8 @@ class FakeInvoker:
         self.targets: Mapping[str, Target] = {}
         self.drained = False
         self.announced: dict[tuple[str, str], str] = {}
+        self.by_own_token = False
+        """Whether the last one who announced a pod had its own token."""
         """Addresses of pods, by namespace and name."""
         self.loaded: dict[str, int] = {}
         """Loaded pods of deployments, by uid; others have one."""
@@ -101,8 +103,9 @@ class FakeInvoker:
         """Remember the targets."""
         self.targets = dict(targets)
 
-    def announce(self, namespace: str, pod: str, *, address: str) -> str:
+    def announce(self, namespace: str, pod: str, *, address: str, own_token: bool) -> str:
         """Remember."""
+        self.by_own_token = own_token
         self.announced[namespace, pod] = address
         return "hash"
 

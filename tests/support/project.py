@@ -17,7 +17,9 @@ _MANAGER = "tests"
 _API = "appfn.dev/v1alpha1"
 
 
-async def apply_runtime(cluster: KubeCluster, name: str, *, enabled: bool = True, concurrency: int = 4) -> None:
+async def apply_runtime(
+    cluster: KubeCluster, name: str, *, enabled: bool = True, concurrency: int = 4, agent_command: str = ""
+) -> None:
     """Make a Runtime."""
     spec = {
         "language": "python",
@@ -29,6 +31,7 @@ async def apply_runtime(cluster: KubeCluster, name: str, *, enabled: bool = True
         "entrypoint": "main.py",
         "buildCommand": "true",
         "startCommand": "true",
+        "agentCommand": agent_command,
         "concurrency": concurrency,
     }
     manifest = {"apiVersion": _API, "kind": "Runtime", "metadata": {"name": name}, "spec": spec}

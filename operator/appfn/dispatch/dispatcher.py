@@ -226,10 +226,13 @@ class Dispatcher:
         self._retire(wanted)
         self._fleet.survey({target.function.metadata.namespace for target in targets.values()})
 
-    def announce(self, namespace: str, pod: str, *, address: str) -> str:
-        """Take in that the agent of a pod listens at an IP address; return the hash of the token a load will bring."""
+    def announce(self, namespace: str, pod: str, *, address: str, own_token: bool) -> str:
+        """Take in that the agent of a pod listens at an IP address; return the hash of the token a load will bring.
+
+        `own_token`: the pod has proved that it is this one, not only one of its deployment.
+        """
         key = Key(namespace, pod)
-        self._fleet.announce(key, address)
+        self._fleet.announce(key, address, own_token=own_token)
         return load_token_hash(self._launcher.load_token(key))
 
     def overloaded(self, function_uid: str, deployment_uid: str) -> float | None:

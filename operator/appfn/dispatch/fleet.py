@@ -102,12 +102,15 @@ class Fleet:
             self._doomed.add(key)
             self._tasks.start(self._delete_until_accepted(key, uid), name=f"delete pod {key}")
 
-    def announce(self, key: Key, address: str) -> None:
-        """Take in what the agent of a pod says of itself."""
+    def announce(self, key: Key, address: str, *, own_token: bool) -> None:
+        """Take in what the agent of a pod says of itself.
+
+        By a token that is not the pod's own, user code can name pods that there never were: nothing is kept of these.
+        """
         pod = self._pods.get(key)
         if pod is not None:
             pod.announce(address)
-        else:
+        elif own_token:
             self.warm.announce(key, address)
 
     def knows(self, key: Key) -> bool:

@@ -47,8 +47,11 @@ class Invoker(Protocol):
     def sync(self, targets: Mapping[str, Target]) -> None:
         """Take the whole truth of what should run, by function uid."""
 
-    def announce(self, namespace: str, pod: str, *, address: str) -> str:
-        """Take in that a pod's agent listens at an IP address; return the hash of the token a load will bring."""
+    def announce(self, namespace: str, pod: str, *, address: str, own_token: bool) -> str:
+        """Take in that a pod's agent listens at an IP address; return the hash of the token a load will bring.
+
+        `own_token`: the pod has proved that it is this one, not only one of its deployment.
+        """
 
     def ready(self, function_uid: str, deployment_uid: str) -> int:
         """Return how many loaded pods a deployment has."""

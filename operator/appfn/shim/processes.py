@@ -11,6 +11,8 @@ from appfn.shim.siblings import from_sibling
 
 _FLUSH, _HEALTH, _METRICS = "/siblings/flush", "/siblings/health", "/siblings/metrics"
 _PODS, _REPLICAS = "/siblings/pods", "/siblings/replicas"
+_OWN, _SHARED = "own", "shared"
+"""How a pod has proved who it is: by a token of its own, or by one that its siblings have too."""
 routes = web.RouteTableDef()
 
 
@@ -46,19 +48,20 @@ async def ready_pods(app: web.Application, function_uid: str) -> int:
     return own + sum(int(answer.body) for answer in answers.values() if answer.status == HTTPStatus.OK)
 
 
-async def announce(app: web.Application, namespace: str, pod: str, *, address: str) -> str:
+async def announce(app: web.Application, namespace: str, pod: str, *, address: str, own_token: bool) -> str:
     """Tell all dispatchers where a pod's agent listens, as its own may be any; return the hash of its load token."""
-    told = app[INVOKER].announce(namespace, pod, address=address)
-    await app[SIBLINGS].ask("POST", f"{_PODS}/{namespace}/{pod}/{address}")
+    told = app[INVOKER].announce(namespace, pod, address=address, own_token=own_token)
+    await app[SIBLINGS].ask("POST", f"{_PODS}/{namespace}/{pod}/{address}/{_OWN if own_token else _SHARED}")
     return told
 
 
-@routes.post(f"{_PODS}/{{namespace}}/{{pod}}/{{address}}")
+@routes.post(f"{_PODS}/{{namespace}}/{{pod}}/{{address}}/{{token:{_OWN}|{_SHARED}}}")
 async def announce_to_own(request: web.Request) -> web.Response:
     """Take in where a pod's agent listens."""
     _siblings_only(request)
     place = request.match_info
-    request.app[INVOKER].announce(place["namespace"], place["pod"], address=place["address"])
+    own_token = place["token"] == _OWN
+    request.app[INVOKER].announce(place["namespace"], place["pod"], address=place["address"], own_token=own_token)
     return http.reply({})
 
 

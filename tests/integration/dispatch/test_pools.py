@@ -99,7 +99,7 @@ async def test_a_pod_is_free_as_soon_as_its_agent_says_so(project: Project) -> N
             [pod] = await project.pods(1)
             pool.cancel()
         await eventually(lambda: listens(pod))
-        digest = dispatcher.announce(project.namespace, pod.name, address=pod.address)
+        digest = dispatcher.announce(project.namespace, pod.name, address=pod.address, own_token=True)
         await warm(project, dispatcher, 1)
         await project.invoke()
 

@@ -46,6 +46,7 @@ async def test_the_agent_of_a_pod_is_told_the_hash_of_its_load_token(
 
     assert (reply.status, reply.body) == (200, {"loadTokenSha256": "hash"})
     assert invoker.announced == {(project.namespace, "warm-1"): "10.0.0.7"}
+    assert invoker.by_own_token
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,7 @@ async def test_a_pod_made_for_a_call_announces_itself_by_its_deployments_token(
 
     assert (reply.status, reply.body) == (200, {"loadTokenSha256": "hash"})
     assert invoker.announced == {(made.namespace, made.pod): "10.0.0.7"}
+    assert not invoker.by_own_token
 
 
 async def test_no_token_of_another_deployment_is_taken(

@@ -1,6 +1,7 @@
 """One shim of several processes, as users start it: what holds for one holds for all of them together."""
 
 import asyncio
+import base64
 import os
 import signal
 from collections import Counter, defaultdict
@@ -15,7 +16,8 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from appfn import names
-from appfn.api.kinds import POD, Key
+from appfn.api.base import Json
+from appfn.api.kinds import POD, SECRET, Key
 from appfn.core.shares import Part
 from appfn.kube.client import KubeCluster
 from localcluster.controlplane import ControlPlane
@@ -23,7 +25,7 @@ from support.cluster import SERVICE_ACCOUNT, token_of
 from support.fake_invoker import FakeInvoker
 from support.fake_node import FakeCall, FakeNode, FakePod, envelope
 from support.polling import eventually
-from support.project import DIGEST, ProjectKit
+from support.project import DIGEST, ProjectKit, apply_runtime
 from support.shim_client import Client
 from support.shim_processes import Shim, running_shims
 from support.shim_server import ShimAt, running_shim, shim_config
@@ -318,6 +320,36 @@ async def test_an_agent_that_announces_itself_to_another_process_is_heard(
         assert (await running).body["status"] == "completed"
 
 
+async def test_a_pod_of_one_container_is_heard_by_its_deployments_token_whichever_process_it_asks(
+    start: Start, project: ProjectKit, key: str, node: FakeNode, watched: Watched, cluster: KubeCluster
+) -> None:
+    await apply_runtime(cluster, project.runtime, agent_command="/agent.sh")
+    owner = Part(0, 2).first_server(await project.ready("hello", scaling={"maxReplicas": 1}))
+    node.status = lambda _: None  # nobody but the agent tells the pod's address
+    async with start() as shim, shim.process(1 - owner) as door:
+        running = asyncio.create_task(Client(door, project.namespace, key).execute())
+
+        async def made() -> tuple[FakePod, Json] | None:
+            for pod in node.pods.values():
+                [container] = pod.body["spec"]["containers"]
+                [token] = [item["valueFrom"] for item in container["env"] if item["name"] == "APPFN_ANNOUNCE_TOKEN"]
+                if secret := await cluster.get(SECRET, Key(project.namespace, token["secretKeyRef"]["name"])):
+                    return pod, secret
+            return None
+
+        pod, secret = await eventually(made, within=20)
+        await node._listen(pod)
+        credentials = {
+            "Authorization": f"Bearer {base64.b64decode(secret['data']['token']).decode()}",
+            "X_Appfn_Pod": pod.environment("APPFN_ANNOUNCE_AS"),
+        }
+        body = {"address": pod.address, "booted": False}
+        reply = await door.call("POST", "/internal/v1/pods", body, **credentials)
+
+        assert reply.status == 200
+        assert (await running).body["status"] == "completed"
+
+
 async def test_what_siblings_ask_each_other_is_nobody_elses(start: Start, key: str, project: ProjectKit) -> None:
     async with start() as shim:
         client = Client(shim.door, project.namespace, key)
@@ -326,7 +358,7 @@ async def test_what_siblings_ask_each_other_is_nobody_elses(start: Start, key: s
             ("GET", "health"),
             ("GET", "metrics"),
             ("GET", "replicas/uid"),
-            ("POST", "pods/a/b/c"),
+            ("POST", "pods/a/b/c/own"),
         ):
             assert (await client.call(method, f"/siblings/{path}")).error == (404, "general_route_not_found")
         assert shim.sockets.stat().st_mode & 0o777 == 0o700

@@ -6,12 +6,15 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from appfn.api.base import Json
 from appfn.api.kinds import Key, Kind
 from appfn.api.runtime import Architecture
 from appfn.dispatch.fleet import Fleet, PodCluster
 from appfn.dispatch.pod import RuntimePod
 from appfn.dispatch.tasks import Tasks
+from appfn.dispatch.warm import Pool
 from appfn.errors import TransientError
 from appfn.kube.protocols import Cache
 from support.clock import on_virtual_clock
@@ -125,4 +128,33 @@ async def test_pods_of_a_replica_that_stays_away_are_orphans_and_those_of_living
     await some_minutes()
 
     assert sorted(cluster.deleted) == [Key("shop", "c"), Key("shop", "d")]
+    await tasks.cancel()
+
+
+@pytest.mark.parametrize(("own_token", "free"), [(True, 1), (False, 0)])
+@on_virtual_clock
+async def test_who_has_no_token_of_its_own_can_not_name_a_pod_that_we_do_not_know(own_token: bool, free: int) -> None:  # noqa: FBT001 - a table's column
+    cluster, tasks = Watching(), Tasks()
+    body = a_body("warm", runtime="node-20.0", architecture="amd64", pool="appfn-pool-node")
+    body["metadata"]["annotations"] = {"appfn.dev/template": "digest"}
+    cluster.shown = {Key("shop", "warm"): body}
+    fleet = a_fleet(cluster, tasks)
+
+    fleet.announce(Key("shop", "warm"), "10.0.0.7", own_token=own_token)
+    await fleet.watch("shop")
+
+    assert fleet.warm.free(Pool("shop", "node-20.0", Architecture.AMD64, "digest")) == free
+    await tasks.cancel()
+
+
+@pytest.mark.parametrize("own_token", [True, False])
+@on_virtual_clock
+async def test_a_pod_that_we_made_is_heard_by_either_token(own_token: bool) -> None:  # noqa: FBT001 - a table's column
+    tasks, pod = Tasks(), a_pod()
+    fleet = a_fleet(Watching(), tasks)
+    fleet.add(pod)
+
+    fleet.announce(POD, "10.0.0.7", own_token=own_token)
+
+    assert (pod.announced, await pod.address) == (True, "10.0.0.7")
     await tasks.cancel()

@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -19,6 +19,15 @@ POD_HEADER: Final = "X-Appfn-Pod"
 _LABEL = "([a-z0-9-]{1,63})"
 _POD = re.compile(f"{_LABEL}/{_LABEL}/{_LABEL}", re.ASCII)
 _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):(.{1,253})", re.ASCII)
+
+
+class Announcer(NamedTuple):
+    """A runtime pod whose agent calls."""
+
+    namespace: str
+    pod: str
+    own_token: bool
+    """False: its token is that of its Deployment, so it may say to be another of that one's pods."""
 
 
 async def operator(request: web.Request) -> None:
@@ -47,14 +56,14 @@ async def trigger(request: web.Request) -> str:
     return match[1]
 
 
-async def runtime_pod(request: web.Request) -> tuple[str, str]:
-    """Return namespace and name of the runtime pod whose agent calls; raises as `operator`.
+async def runtime_pod(request: web.Request) -> Announcer:
+    """Return the runtime pod whose agent calls; raises as `operator`.
 
     It has a ServiceAccount token, or that of the Deployment it was made for.
     """
     if (told := request.headers.get(POD_HEADER)) is not None:
         return _made_pod(request, told)
-    return await _pod(request, names.SERVICE_ACCOUNT_RUNTIME)
+    return Announcer(*await _pod(request, names.SERVICE_ACCOUNT_RUNTIME), own_token=True)
 
 
 async def build_pod(request: web.Request) -> tuple[str, str]:
@@ -62,8 +71,8 @@ async def build_pod(request: web.Request) -> tuple[str, str]:
     return await _pod(request, names.SERVICE_ACCOUNT_BUILD)
 
 
-def _made_pod(request: web.Request, told: str) -> tuple[str, str]:
-    """Return the pod that somebody says to be, who has the token of the Deployment that he names."""
+def _made_pod(request: web.Request, told: str) -> Announcer:
+    """Return the pod that somebody says to be who has the token of the Deployment that he names."""
     if (match := _POD.fullmatch(told)) is None:
         raise AppwriteError(Problem.INTERNAL_UNAUTHENTICATED, f"{POD_HEADER} is not namespace/deployment/pod.")
     namespace, deployment, pod = match.groups()
@@ -75,7 +84,7 @@ def _made_pod(request: web.Request, told: str) -> tuple[str, str]:
         raise AppwriteError(Problem.INTERNAL_UNAUTHENTICATED, "The token is not that of the Deployment.")
     if not names.is_runtime_pod(pod, deployment):
         raise AppwriteError(Problem.INTERNAL_FORBIDDEN, "No pod of the Deployment has this name.")
-    return namespace, pod
+    return Announcer(namespace, pod, own_token=False)
 
 
 async def _pod(request: web.Request, account: str) -> tuple[str, str]:

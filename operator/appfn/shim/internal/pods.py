@@ -24,7 +24,7 @@ MAX_REPORT = 4096
 @routes.post("/internal/v1/pods")
 async def announce(request: web.Request) -> web.Response:
     """Take in where a runtime pod's agent listens; answer with the hash of the token that a load will bring."""
-    namespace, pod = await access.runtime_pod(request)
+    namespace, pod, own_token = await access.runtime_pod(request)
     if request.app[CATALOG].project_of(namespace) is None:
         raise AppwriteError(Problem.INTERNAL_NOT_FOUND, f"Namespace {namespace!r} is not a project.")
     address = http.text(await http.read_json(request), "address", required=True)
@@ -32,7 +32,8 @@ async def announce(request: web.Request) -> web.Response:
         ipaddress.ip_address(address)
     except ValueError as error:
         raise invalid_argument("address", "Value must be an IP address") from error
-    return http.reply({"loadTokenSha256": await processes.announce(request.app, namespace, pod, address=address)})
+    told = await processes.announce(request.app, namespace, pod, address=address, own_token=own_token)
+    return http.reply({"loadTokenSha256": told})
 
 
 @routes.post("/internal/v1/build-reports")
