@@ -80,6 +80,36 @@ def test_a_first_call_takes_a_warm_pod_and_the_pool_is_refilled(
     assert used["metadata"]["name"] not in after
 
 
+@pytest.mark.parametrize(
+    ("runtime", "file", "code"),
+    [("node-20.0", "index.js", NODE), ("python-3.13", "main.py", ECHO.format(word="python"))],
+)
+def test_a_function_with_resources_of_its_own_is_answered_by_one_container_without_volumes(
+    api: Appwrite, project: Kubectl, deploy: Callable[..., Json], runtime: str, file: str, code: str
+) -> None:
+    language = runtime.split("-", maxsplit=1)[0]
+    name = f"own-{language}"
+    deploy(name, {file: code}, runtime=runtime, resources={"limits": {"cpu": "1", "memory": "256Mi"}})
+
+    answer = api.execute(name, data="first")
+
+    assert (answer.status, answer.body["response"]) == (201, f"{language}:first"), answer
+    assert "cold" in answer.headers["Server-Timing"]
+    [pod] = pods_of(project, name)
+    [container] = pod["spec"]["containers"]
+    assert "volumes" not in pod["spec"]
+    assert "volumeMounts" not in container
+    assert "initContainers" not in pod["spec"]
+    [owner] = secret_of(project, container)["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("Deployment", f"{name}-v1")
+
+
+def secret_of(project: Kubectl, container: Json) -> Json:
+    """Return the Secret that a container's token is from."""
+    [source] = [item["valueFrom"] for item in container["env"] if item["name"] == "APPFN_ANNOUNCE_TOKEN"]
+    return project.get("secret", source["secretKeyRef"]["name"])
+
+
 def test_a_new_deployment_takes_over_under_load_without_a_failed_or_a_cold_call(
     api: Appwrite, project: Kubectl, deploy: Callable[..., Json]
 ) -> None:
