@@ -172,9 +172,14 @@ async def test_a_pod_of_two_containers_needs_no_secret(made: Project, spec: dict
 async def test_a_pod_of_a_pool_still_has_two_containers_and_is_taken_first(made: Project) -> None:
     made.runtime = made.runtime_with(pool=1)
     through = WatchedCluster(made.cluster)
-    async with made.dispatching(through=through):
+    [warm] = await made.pool(1)
+    async with made.dispatching(through=through) as dispatcher:
         made.sync()
-        [warm] = await made.pool(1)
+
+        async def seen() -> bool:
+            return len(dispatcher._fleet.warm._free) == 1
+
+        await eventually(seen)
         assert (await made.invoke()).phase is ExecutionPhase.COMPLETED
     assert len(warm.loads) == 1
     assert [container["name"] for container in warm.body["spec"]["containers"]] == ["runtime", "agent"]

@@ -203,7 +203,9 @@ async def test_garbage_is_refused(shim: ShimServer, invoker: FakeInvoker, made: 
     assert invoker.announced == {}
 
 
-@pytest.mark.parametrize("address", ["shim.example.com", "", 7, None])
+@pytest.mark.parametrize(
+    "address", ["shim.example.com", "", 7, None, "fe80::1%eth0", "fe80::1%/own?", "fe80::1%/../../../flush?"]
+)
 async def test_a_deployments_token_announces_addresses_alone(
     shim: ShimServer, invoker: FakeInvoker, made: Made, address: object
 ) -> None:

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from appfn.api.base import Json
-from appfn.api.kinds import NAMESPACE, SECRET, Key, Kind
+from appfn import names
+from appfn.api.base import Json, ObjectMeta
+from appfn.api.kinds import NAMESPACE, RUNTIME, SECRET, Key, Kind
+from appfn.api.runtime import Runtime
+from appfn.core.manifests.made_pod import announce_secret
+from appfn.core.manifests.runtime_pod import RuntimePodTemplate
 from appfn.errors import ForbiddenError
 from appfn.kube.client import KubeCluster, connect
 from localcluster.controlplane import ControlPlane
@@ -118,6 +122,37 @@ async def test_its_own_rights_are_enough_for_deployments_by_the_api(
         deleted = await client.call("DELETE", path)
 
     assert (canceled.status, canceled.body["status"], deleted.status) == (200, "canceled", 204)
+
+
+async def test_its_own_rights_are_enough_for_the_secret_by_which_pods_announce_themselves(
+    cluster: KubeCluster, confined: KubeCluster, project: ProjectKit
+) -> None:
+    await apply(cluster, MANIFESTS / "project" / "rbac.yaml", namespace=project.namespace)
+    deployment = ObjectMeta(name="hello-v1", namespace=project.namespace, uid="uid-1")
+    runtime = Runtime.parse({"metadata": {"name": project.runtime}, "spec": await spec_of(cluster, project.runtime)})
+    template = RuntimePodTemplate.of_pool(project.namespace, runtime)
+
+    async def applied(token: str) -> Json | None:
+        try:
+            secret = announce_secret(template, deployment, token=token)
+            return await confined.apply(SECRET, secret, manager=names.FIELD_MANAGER_SHIM)
+        except ForbiddenError:  # the API server has not noticed our RoleBinding yet
+            return None
+
+    first = await eventually(lambda: applied("one"))
+    again, changed = await applied("one"), await applied("two")
+
+    assert again is not None
+    assert changed is not None
+    assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert changed["data"] != first["data"]
+
+
+async def spec_of(cluster: KubeCluster, runtime: str) -> Json:
+    body = await cluster.get(RUNTIME, Key("", runtime))
+    assert body is not None
+    spec: Json = body["spec"]
+    return spec
 
 
 async def test_a_labelled_namespace_without_the_projects_manifests_is_told_what_lacks(

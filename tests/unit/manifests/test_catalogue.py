@@ -90,6 +90,7 @@ def test_a_documented_runtime_is_built_and_started_as_its_image_wants(catalogue:
     assert spec.load_mode is LoadMode.EXEC
     assert spec.build_command == "tar -zxf /tmp/code.tar.gz -C /usr/code && cd /usr/local/src/ && ./build.sh"
     assert spec.start_command == "/usr/local/src/start.sh"
+    assert spec.agent_command == ""
     assert spec.concurrency == 1
     assert spec.security_profile is SecurityProfile.BASELINE
 
@@ -104,6 +105,7 @@ def test_our_own_runtimes_are_unprivileged_and_run_many_executions_at_once(
     assert (spec.display_name, spec.entrypoint) == (display_name, entrypoint)
     assert {entry.image for entry in spec.images} == {f"docker.io/{image}"}
     assert spec.load_mode is LoadMode.IMPORT
+    assert spec.agent_command == "/usr/local/src/agent.sh"
     assert spec.security_profile is SecurityProfile.RESTRICTED
     assert spec.concurrency > 1
 

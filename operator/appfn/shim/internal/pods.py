@@ -27,11 +27,7 @@ async def announce(request: web.Request) -> web.Response:
     namespace, pod, own_token = await access.runtime_pod(request)
     if request.app[CATALOG].project_of(namespace) is None:
         raise AppwriteError(Problem.INTERNAL_NOT_FOUND, f"Namespace {namespace!r} is not a project.")
-    address = http.text(await http.read_json(request), "address", required=True)
-    try:
-        ipaddress.ip_address(address)
-    except ValueError as error:
-        raise invalid_argument("address", "Value must be an IP address") from error
+    address = _address(http.text(await http.read_json(request), "address", required=True))
     told = await processes.announce(request.app, namespace, pod, address=address, own_token=own_token)
     return http.reply({"loadTokenSha256": told})
 
@@ -50,3 +46,18 @@ async def report(request: web.Request) -> web.Response:
     if await cluster.merge_patch(POD, Key(namespace, pod), patch, manager=names.FIELD_MANAGER_SHIM) is None:
         raise AppwriteError(Problem.INTERNAL_NOT_FOUND, "The pod is gone.")
     return http.reply({})
+
+
+def _address(text: str) -> str:
+    """Return an IP address. None with a zone: that may be any text, and the address becomes a part of paths.
+
+    Raises:
+        AppwriteError: general_argument_invalid.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise invalid_argument("address", "Value must be an IP address") from error
+    if "%" in text:
+        raise invalid_argument("address", "Value must be an IP address without a zone")
+    return str(address)
