@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from appfn import names
-from appfn.api.base import Json, ObjectMeta
-from appfn.api.kinds import NAMESPACE, RUNTIME, SECRET, Key, Kind
+from appfn.api.base import Json
+from appfn.api.deployment import Deployment
+from appfn.api.kinds import DEPLOYMENT, NAMESPACE, RUNTIME, SECRET, Key, Kind
 from appfn.api.runtime import Runtime
 from appfn.core.manifests.made_pod import announce_secret
 from appfn.core.manifests.runtime_pod import RuntimePodTemplate
@@ -128,8 +129,8 @@ async def test_its_own_rights_are_enough_for_the_secret_by_which_pods_announce_t
     cluster: KubeCluster, confined: KubeCluster, project: ProjectKit
 ) -> None:
     await apply(cluster, MANIFESTS / "project" / "rbac.yaml", namespace=project.namespace)
-    deployment = ObjectMeta(name="hello-v1", namespace=project.namespace, uid="uid-1")
-    runtime = Runtime.parse({"metadata": {"name": project.runtime}, "spec": await spec_of(cluster, project.runtime)})
+    deployment = Deployment.parse(await found(cluster, DEPLOYMENT, Key(project.namespace, "hello-v1"))).metadata
+    runtime = Runtime.parse(await found(cluster, RUNTIME, Key("", project.runtime)))
     template = RuntimePodTemplate.of_pool(project.namespace, runtime)
 
     async def applied(token: str) -> Json | None:
@@ -148,11 +149,10 @@ async def test_its_own_rights_are_enough_for_the_secret_by_which_pods_announce_t
     assert changed["data"] != first["data"]
 
 
-async def spec_of(cluster: KubeCluster, runtime: str) -> Json:
-    body = await cluster.get(RUNTIME, Key("", runtime))
+async def found(cluster: KubeCluster, kind: Kind, key: Key) -> Json:
+    body = await cluster.get(kind, key)
     assert body is not None
-    spec: Json = body["spec"]
-    return spec
+    return body
 
 
 async def test_a_labelled_namespace_without_the_projects_manifests_is_told_what_lacks(
