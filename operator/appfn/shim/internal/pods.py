@@ -49,7 +49,7 @@ async def report(request: web.Request) -> web.Response:
 
 
 def _address(text: str) -> str:
-    """Return an IP address. None with a zone: that may be any text, and the address becomes a part of paths.
+    """Return an IP address. None with a zone: that may be nearly any text, and the address becomes a part of paths.
 
     Raises:
         AppwriteError: general_argument_invalid.
