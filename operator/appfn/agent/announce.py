@@ -10,8 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from appfn.agent.shim import TOKEN_PATH, ShimClient, ShimError
 from appfn.agent.start_signal import StartSignal
@@ -20,8 +20,7 @@ PATH = "/internal/v1/pods"
 LONGEST_PAUSE = 15.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announcement:
+class Announcement(NamedTuple):
     """What this pod announces, and to whom."""
 
     shim: ShimClient

@@ -11,10 +11,9 @@ import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from appfn.agent.failure import ArchiveError
 from appfn.agent.tar_stream import Entry, GzipReader, Limits, Readable, TarReader, printable
@@ -38,8 +37,7 @@ _UNFIT = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # surrogates are what Py
 Parts = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unpacked:
+class Unpacked(NamedTuple):
     """What an archive held."""
 
     files: int
@@ -47,8 +45,7 @@ class Unpacked:
     """Bytes of the unpacked tar."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class Packed(NamedTuple):
     """A tarball that was written."""
 
     digest: str

@@ -10,7 +10,6 @@ from dataclasses import replace
 from appfn.agent.command import Command
 from appfn.agent.fetch import FetchStep
 from appfn.agent.report import Report
-from appfn.agent.retry import Patience
 from appfn.agent.shim import ShimError
 from appfn.agent.upload import UploadStep
 
@@ -23,9 +22,8 @@ def build(fetch: FetchStep) -> Report:
     report = _build(fetch)
     if not report.reason:
         # Not of a failure: it may be put down to what only the kubelet knows.
-        shim = replace(fetch.shim, patience=Patience(seconds=HURRY_SECONDS), socket_seconds=HURRY_SECONDS)
         with contextlib.suppress(ShimError):
-            shim.post("/internal/v1/build-reports", report.to_json())
+            fetch.shim.in_a_hurry(HURRY_SECONDS).post("/internal/v1/build-reports", report.to_json())
     return report
 
 

@@ -3,17 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from appfn.agent.failure import AgentError, Reason
-
-
-class LoadMode(StrEnum):
-    """How a runtime gets its code (a Runtime's `loadMode`)."""
-
-    IMPORT = "Import"
-    EXEC = "Exec"
+from appfn.agent.load_mode import LoadMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

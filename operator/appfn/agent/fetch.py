@@ -9,10 +9,11 @@ from typing import BinaryIO, assert_never
 from appfn.agent.archive import SOURCE_LIMITS, Packed, extract, pack
 from appfn.agent.build_key import build_key
 from appfn.agent.build_log import BuildLog, megabytes
-from appfn.agent.build_settings import ArtifactSource, BuildSettings, GitSource, HttpSource, LoadMode
+from appfn.agent.build_settings import ArtifactSource, BuildSettings, GitSource, HttpSource
 from appfn.agent.code_folder import require_entrypoint
 from appfn.agent.failure import AgentError, ArchiveError, Reason
 from appfn.agent.layout import Layout
+from appfn.agent.load_mode import LoadMode
 from appfn.agent.report import Report
 from appfn.agent.retry import Patience
 from appfn.agent.shim import ShimClient, ShimError, StoredFile

@@ -3,17 +3,15 @@
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from appfn.agent.failure import AgentError, Reason
 
 OPEN_TO_ANY_USER = 0o777
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Paths below one root, `/appfn` in every container."""
 
     root: Path

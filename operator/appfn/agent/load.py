@@ -12,13 +12,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from appfn.agent.archive import ARTIFACT_LIMITS, extract
-from appfn.agent.build_settings import LoadMode
 from appfn.agent.failure import AgentError, ArchiveError, Reason
 from appfn.agent.layout import Layout
+from appfn.agent.load_mode import LoadMode
 from appfn.agent.start_signal import NobodyListensError, Start, StartSignal, as_document, as_shell
 from appfn.agent.tar_stream import CHUNK, Readable
 
@@ -41,8 +41,7 @@ class _State(Enum):
     LOADED = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Load(NamedTuple):
     """What a caller wants in the pod."""
 
     digest: str
@@ -50,16 +49,14 @@ class Load:
     start: Start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class Loaded(NamedTuple):
     """Where the time went, in milliseconds."""
 
     unpack_ms: float
     boot_ms: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadSettings:
+class LoadSettings(NamedTuple):
     """How this pod's runtime takes its code."""
 
     mode: LoadMode

@@ -3,14 +3,13 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 8.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Patience(NamedTuple):
     """How long to keep trying, and the clock it is measured by."""
 
     seconds: float

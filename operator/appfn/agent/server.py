@@ -25,10 +25,10 @@ from typing import Any
 
 from appfn.agent.announce import Announcement
 from appfn.agent.archive import ARTIFACT_LIMITS
-from appfn.agent.build_settings import LoadMode
 from appfn.agent.failure import AgentError, ArchiveError
 from appfn.agent.layout import Layout
 from appfn.agent.load import AlreadyLoadedError, BootError, Load, Loader, LoadSettings
+from appfn.agent.load_mode import LoadMode
 from appfn.agent.start_signal import Start, StartSignal, make_fifo
 
 IDLE_SECONDS = 30.0

@@ -7,9 +7,8 @@ import json
 import os
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from appfn.agent.retry import Patience
 from appfn.errors import AppfnError
@@ -36,8 +35,7 @@ class _Again(Exception):  # noqa: N818 - not an error yet
     """An attempt failed in a way the next may not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFile:
+class StoredFile(NamedTuple):
     """A file in the artifact store."""
 
     digest: str
@@ -48,21 +46,46 @@ class StoredFile:
         return {"digest": self.digest, "size": self.size}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ShimClient:
     """Calls the shim with the pod's token, again and again while it may yet answer."""
 
-    url: str
-    """Base URL, without a trailing slash."""
-    token_path: Path = TOKEN_PATH
-    """Read for every attempt, as the kubelet renews it."""
-    token: str = field(default="", repr=False)
-    """Instead of what lies at `token_path`, where given."""
-    speaks_for: str = ""
-    """`namespace/deployment/pod` of a token that doesn't say itself whose it is."""
-    patience: Patience = field(default_factory=lambda: Patience(seconds=60.0))
-    socket_seconds: float = SOCKET_SECONDS
-    """How long the shim may be silent in the middle of an attempt."""
+    def __init__(
+        self,
+        *,
+        url: str,
+        token_path: Path = TOKEN_PATH,
+        token: str = "",
+        speaks_for: str = "",
+        patience: Patience = Patience(seconds=60.0),  # noqa: B008 - a constant
+        socket_seconds: float = SOCKET_SECONDS,
+    ) -> None:
+        """Make a client.
+
+        Args:
+            url: base URL, without a trailing slash.
+            token_path: read for every attempt, as the kubelet renews it.
+            token: instead of what lies there, where given.
+            speaks_for: `namespace/deployment/pod` of a token that doesn't say itself whose it is.
+            patience: how long to try.
+            socket_seconds: how long the shim may be silent in the middle of an attempt.
+        """
+        self.url = url
+        self.token_path = token_path
+        self.token = token
+        self.speaks_for = speaks_for
+        self.patience = patience
+        self.socket_seconds = socket_seconds
+
+    def in_a_hurry(self, seconds: float) -> "ShimClient":
+        """Return one that gives up after so long."""
+        return ShimClient(
+            url=self.url,
+            token_path=self.token_path,
+            token=self.token,
+            speaks_for=self.speaks_for,
+            patience=Patience(seconds=seconds),
+            socket_seconds=seconds,
+        )
 
     def download(self, namespace: str, digest: str, target: BinaryIO) -> int:
         """Write an artifact to `target` (from its start) and return its size.

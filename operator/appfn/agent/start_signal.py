@@ -9,8 +9,8 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -19,8 +19,7 @@ class NobodyListensError(Exception):
     """No runtime opened the FIFO in time, or it went away while reading."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(NamedTuple):
     """What a load hands to the runtime besides the code."""
 
     entrypoint: str

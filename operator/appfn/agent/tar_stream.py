@@ -9,8 +9,7 @@ Formats: v7, POSIX ustar and pax, GNU long names; gzip of one or more members (R
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from appfn.agent.failure import ArchiveError
 
@@ -41,8 +40,7 @@ class Readable(Protocol):
         """Return up to `size` bytes, none at the end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """Bounds of an archive."""
 
     compressed: int
@@ -148,8 +146,7 @@ class GzipReader:
         return data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """A file or folder; `name` is as the archive has it, UTF-8 without NUL, otherwise unchecked."""
 
     name: str

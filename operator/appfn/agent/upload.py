@@ -12,10 +12,11 @@ from typing import BinaryIO, assert_never
 
 from appfn.agent.archive import ARTIFACT_LIMITS, pack
 from appfn.agent.build_log import BuildLog, megabytes
-from appfn.agent.build_settings import BuildSettings, LoadMode
+from appfn.agent.build_settings import BuildSettings
 from appfn.agent.code_folder import require_entrypoint
 from appfn.agent.failure import AgentError, ArchiveError, Reason
 from appfn.agent.layout import Layout, open_regular, read_small
+from appfn.agent.load_mode import LoadMode
 from appfn.agent.report import Report
 from appfn.agent.shim import ShimClient, ShimError, StoredFile
 from appfn.agent.stored_log import read_log, store_log

@@ -256,7 +256,7 @@ async def connect(kubeconfig: Path | None, *, page_size: int = PAGE_SIZE) -> Asy
     except (ConfigException, OSError) as error:
         where = "the pod's ServiceAccount" if kubeconfig is None else str(kubeconfig)
         raise ConfigError(f"cannot reach Kubernetes by {where}: {error}") from error
-    # It would look through the environment and ~/.netrc for each request, in a thread; a kubeconfig names its own proxy.
+    # It would look through environment and ~/.netrc for each request, in a thread; a kubeconfig names its own proxy.
     configuration.client_session_kwargs = {"trust_env": False}
     async with ApiClient(configuration) as api:
         api.user_agent = f"{names.MANAGER}/{__version__}"

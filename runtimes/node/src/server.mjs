@@ -3,6 +3,7 @@
 // One process runs many executions at once. Requests that come before the code wait for it; a load that failed answers
 // every one of them with its trace.
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 
 import { envelope, execute } from './execution.mjs';
@@ -132,8 +133,9 @@ process.on('SIGTERM', () => {
 
 installCapture();
 server.listen(PORT, '0.0.0.0');
-// To come to the FIFO is to say that the code may come: all that can be done before is done.
-loaded = warmUp()
+// To come to the FIFO is to say that the code may come: all that can be done before is done. But code that is there already
+// is waited for, in a pod that was made for a call.
+loaded = (existsSync(`${FOLDER}/code`) ? Promise.resolve() : warmUp())
   .then(() => receiveStart(`${FOLDER}/start`))
   .then(load)
   .then((code) => ({ ...code, keyDigest: digest(code.key) }))

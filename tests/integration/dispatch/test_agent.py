@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from appfn.agent.build_settings import LoadMode
+from appfn.agent.load_mode import LoadMode
 from appfn.agent.layout import Layout
 from appfn.agent.load import Loader, LoadSettings
 from appfn.agent.server import AgentServer, Lock

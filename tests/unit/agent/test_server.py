@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from appfn.agent.build_settings import LoadMode
 from appfn.agent.failure import AgentError
 from appfn.agent.layout import Layout
 from appfn.agent.load import AlreadyLoadedError, Load, Loader, LoadSettings
+from appfn.agent.load_mode import LoadMode
 from appfn.agent.server import AgentServer, Lock
 from appfn.agent.start_signal import Start, StartSignal, make_fifo
 from support.polling import wait_for
