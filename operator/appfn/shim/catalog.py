@@ -305,6 +305,8 @@ class Catalog:
             self._by_id[key.namespace, after.appwrite_id].add(key)
         self.subscriptions.changed(key, before, after)
         self._tell(before, after)
+        if before is not None and after is not None and _only_counted(before, after):
+            return  # of a function that is called this comes every few seconds, and of many all the time
         self._stale.add(key)
         self._on_change()
 
@@ -319,6 +321,16 @@ class Catalog:
             self._projects.put(name, project_id, Project(project_id, name, origins), made=made)
         self._stale.update(self._functions)  # rare; and the project that has an id may be another one now
         self._on_change()
+
+
+def _only_counted(before: Function, after: Function) -> bool:
+    """Tell whether it changed how many executions there were, and nothing else but the traces of writing that."""
+    counts, metadata = before.status.executions, before.metadata
+    if counts == after.status.executions or after.spec != before.spec:
+        return False
+    traces = {"resource_version": metadata.resource_version, "managed_fields": metadata.managed_fields}
+    status = after.status.model_copy(update={"executions": counts})
+    return after.metadata.model_copy(update=traces) == metadata and status == before.status
 
 
 def _artifacts(deployment: Deployment) -> Mapping[Architecture, str]:

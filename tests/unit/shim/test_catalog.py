@@ -124,6 +124,42 @@ async def test_of_a_function_that_did_not_change_the_callee_is_the_same_object()
         assert after["two"] is before["two"]
 
 
+def called(times: int, **status: Any) -> Json:
+    body = function("one")
+    body["metadata"] |= {"resourceVersion": str(times)}
+    body["status"] |= {"executions": {"total": times, "completed": times}, **status}
+    return body
+
+
+async def test_a_function_that_was_called_has_not_changed_for_its_callers() -> None:
+    world = World()
+    async with opened(world) as catalog:
+        world.put(FUNCTION, called(1))
+        project, change = catalog.project("shop"), catalog.change
+        callee = named(catalog)["one"]
+        world.put(FUNCTION, called(2))
+        assert catalog.change is change
+        assert named(catalog)["one"] is callee
+        assert catalog.function(project, "one").status.executions.total == 2
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(called(2, activeDeployment="one-v2"), id="another deployment is active"),
+        pytest.param(called(2) | {"spec": {"runtime": "node-20.0", "timeout": 30}}, id="its spec"),
+        pytest.param(called(1) | {"metadata": metadata("one") | {"resourceVersion": "2"}}, id="nothing we know of"),
+    ],
+)
+async def test_a_function_that_changed_otherwise_too_has_changed_for_its_callers(after: Json) -> None:
+    world = World()
+    async with opened(world) as catalog:
+        world.put(FUNCTION, called(1))
+        change = catalog.change
+        world.put(FUNCTION, after)
+        assert change.is_set()
+
+
 async def test_what_a_callee_is_made_of_is_looked_at_again_when_it_changes() -> None:
     world = World()
     async with opened(world) as catalog:
