@@ -1,5 +1,6 @@
 """Starts the server and, beside it, waits for the start signal."""
 
+import importlib
 import os
 import sys
 import threading
@@ -21,6 +22,8 @@ def main() -> None:
 
 
 def _load(server: Server, start: Path) -> None:
+    if not (start.parent / "code").exists():  # else somebody waits for it, in a pod that was made for a call
+        importlib.import_module(".coroutines", __package__)
     try:
         code: Code = load(receive_start(start))
     except BaseException:  # noqa: BLE001 - without its code the process is of no use

@@ -1,8 +1,6 @@
 """One execution: from the call to the envelope that answers it."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -83,41 +81,11 @@ def _call(code: Code, request: Request, sink: LogSink) -> Answer | None:
     assert code.main is not None
     response = Response()
     returned = code.main(request, response)
-    if asyncio.iscoroutine(returned):
-        returned = _await(returned)
+    if isinstance(returned, Coroutine):
+        from .coroutines import wait_for  # noqa: PLC0415 - asyncio takes as long to import as all else
+
+        returned = wait_for(returned)
     answer = returned if isinstance(returned, Answer) else response.answer
     if answer is None:
         sink.err.write(f"{NO_ANSWER}\n")
     return answer
-
-
-def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine on the shared event loop, in this thread's context; return or raise what it does."""
-    returned, error = asyncio.run_coroutine_threadsafe(_outcome(coroutine), _loop()).result()
-    if error is not None:
-        raise error
-    return returned
-
-
-async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    """Await, keeping the exception: SystemExit would end the loop that others are using."""
-    try:
-        return await coroutine, None
-    except BaseException as error:  # noqa: BLE001 - whatever user code raises
-        return None, error
-
-
-_loops: list[asyncio.AbstractEventLoop] = []
-_loops_lock = threading.Lock()
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop that all async functions share, so that their clients and connections may be shared too."""
-    with _loops_lock:
-        if not _loops:
-            loop = asyncio.new_event_loop()
-            token = sink_of.set(None)  # the loop's thread belongs to no execution
-            threading.Thread(target=loop.run_forever, name="asyncio", daemon=True).start()
-            sink_of.reset(token)
-            _loops.append(loop)
-        return _loops[0]

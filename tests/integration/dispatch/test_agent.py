@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from appfn.agent.load_mode import LoadMode
 from appfn.agent.layout import Layout
 from appfn.agent.load import Loader, LoadSettings
+from appfn.agent.load_mode import LoadMode
 from appfn.agent.server import AgentServer, Lock
 from appfn.agent.start_signal import StartSignal, make_fifo
 from appfn.dispatch.connections import HttpUpstream
