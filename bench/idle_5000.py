@@ -83,12 +83,12 @@ def run(context: Context) -> Sequence[Result]:
         ControlPlane.start(Path(folder) / "control-plane") as plane,
     ):
         few, idle = asyncio.run(_measure(context, plane, Path(folder), many))
-    return _results(few, idle, rest=context.few(60, 10))
+    return _results(few, idle, rest=context.few(30, 10))
 
 
 async def _measure(context: Context, plane: ControlPlane, folder: Path, many: int) -> tuple[Figures, Figures]:
     async with connect(plane.kubeconfig) as cluster:
-        world = await World.make(cluster, plane, folder, rest=context.few(60, 10))
+        world = await World.make(cluster, plane, folder, rest=context.few(30, 10))
         await world.fill(0, BASE)
         await world.settle()
         few = await world.figures(samples=context.few(20, 5))
@@ -367,7 +367,7 @@ def _results(few: Figures, idle: Figures, *, rest: float) -> list[Result]:
         figure("operator restart, its CPU time", "s", idle.sync_cpu, few.sync_cpu, None),
         figure("reconciles of a restart", "", idle.reconciles, few.reconciles, None),
         figure(f"writes at rest in {rest:g} s", "", idle.writes, few.writes, 0),
-        figure(f"CPU at rest in {rest:g} s", "s", idle.cpu, few.cpu, 3),
+        figure(f"CPU at rest in {rest:g} s", "s", idle.cpu, few.cpu, rest / 20),
         noticed("edit noticed", idle.edits, few.edits, 100),
         noticed("edit noticed p95", [percentile(idle.edits, 95)], [percentile(few.edits, 95)], 200),
         noticed("activation served", idle.activations, few.activations, 300),
