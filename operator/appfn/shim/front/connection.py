@@ -32,7 +32,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
         """Set when the last one has gone; there once all are to go."""
-        self._adopting: Final[set[asyncio.Task[object]]] = set()
+        self._adopting: Final[set[asyncio.Task[None]]] = set()
         self.relay: Relay | None = None
         """How other processes are given connections, where there are any."""
 
@@ -77,8 +77,14 @@ class Connections:
     def _adopt(self, connection: socket.socket, content: bytes, passes: int) -> None:
         """Go on with a connection that another process had."""
         loop = asyncio.get_running_loop()
-        made = loop.connect_accepted_socket(lambda: Connection(self, content, passes=passes), connection)
-        task: asyncio.Task[object] = loop.create_task(made)
+
+        async def open_it() -> None:
+            try:
+                await loop.connect_accepted_socket(lambda: Connection(self, content, passes=passes), connection)
+            except OSError:  # the client has gone meanwhile
+                connection.close()
+
+        task = loop.create_task(open_it())
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
 

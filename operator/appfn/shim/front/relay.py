@@ -63,7 +63,7 @@ class Relay:
     def _accept(self) -> None:
         try:
             line, _ = self._listener.accept()
-        except BlockingIOError:
+        except OSError:  # nobody is there any more, or we have no descriptors left
             return
         line.settimeout(0)
         self._senders.add(line)
