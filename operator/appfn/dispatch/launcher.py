@@ -9,7 +9,7 @@ import base64
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -209,7 +209,7 @@ class Launcher:
         pod.waiting = "the pods of its namespace cannot be watched"
         try:
             await self._watched(pod, template)
-            await all_of(self._until_created(pod, manifest), self._until_announceable(pod, template, code))
+            await all_of(_until(lambda: self._created(pod, manifest)), self._until_announceable(pod, template, code))
         except (ForbiddenError, RejectedError) as error:
             raise NotServedError(failures.pod_not_started(str(error))) from error
         except AppfnError as error:
@@ -223,10 +223,6 @@ class Launcher:
         if self._fleet.warm.free(_pool(template, pod.architecture)):
             raise TakenError(by_others=True)
 
-    async def _until_created(self, pod: RuntimePod, manifest: Json) -> None:
-        while not await self._created(pod, manifest):  # noqa: ASYNC110 - nothing tells when to try again
-            await asyncio.sleep(_CREATE_PAUSE)
-
     async def _until_announceable(self, pod: RuntimePod, template: RuntimePodTemplate, code: Code) -> None:
         """Have the Secret that a pod of one container waits for, each time: it may have been deleted."""
         if not is_one_container(template):
@@ -238,8 +234,7 @@ class Launcher:
             uid=code.deployment.uid,
         )
         manifest = announce_secret(template, code.deployment, token=token)
-        while not await self._applied(pod, manifest):  # noqa: ASYNC110 - as above
-            await asyncio.sleep(_CREATE_PAUSE)
+        await _until(lambda: self._applied(pod, manifest))
 
     async def _applied(self, pod: RuntimePod, secret: Json) -> bool:
         try:
@@ -306,6 +301,11 @@ class Launcher:
 
 def _pool(template: RuntimePodTemplate, architecture: Architecture) -> Pool:
     return Pool(template.namespace, template.runtime, architecture, template_digest(template, architecture))
+
+
+async def _until(attempt: Callable[[], Awaitable[bool]]) -> None:
+    while not await attempt():  # noqa: ASYNC110 - nothing tells when to try again
+        await asyncio.sleep(_CREATE_PAUSE)
 
 
 async def _unless_ended(pod: RuntimePod, work: Coroutine[Any, Any, None]) -> None:

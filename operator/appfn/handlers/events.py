@@ -21,7 +21,7 @@ from appfn.api.kinds import (
     Kind,
 )
 from appfn.handlers.work import EVERYTHING, Item, Scope, Work
-from appfn.reconcile.registry import Controller
+from appfn.reconcile.registry import SETTLED, Controller
 
 _ARCHITECTURE = "kubernetes.io/arch"
 _NOTHING: frozenset[Work] = frozenset()
@@ -30,11 +30,11 @@ _NOTHING: frozenset[Work] = frozenset()
 def keys_of(kind: Kind, body: Json, *, ours: bool = False) -> frozenset[Work]:
     """Return the objects that a change, or the end, of this object concerns directly.
 
-    `ours`: its own controller has just written what is seen; that concerns the others alone.
+    `ours`: what is seen is a status that a controller in SETTLED has just written; that concerns the others alone.
     """
     find = _CONCERNED.get(kind)
     concerned = find(body) if find else _NOTHING
-    return concerned - {Work(_SETTLED[kind], _key(body))} if ours and kind in _SETTLED else concerned
+    return concerned - {Work(SETTLED[kind], _key(body))} if ours else concerned
 
 
 def unfinished(execution: Json) -> bool:
@@ -82,13 +82,6 @@ _CONCERNED: Mapping[Kind, Callable[[Json], frozenset[Work]]] = {
     POD: _labelled(Controller.DEPLOYMENT, names.LABEL_DEPLOYMENT),
     CRON_JOB: _labelled(Controller.FUNCTION, names.LABEL_FUNCTION),
 }
-
-_SETTLED: Mapping[Kind, Controller] = {
-    FUNCTION: Controller.FUNCTION,
-    DEPLOYMENT: Controller.DEPLOYMENT,
-    RUNTIME: Controller.RUNTIME,
-}
-"""Controllers that have nothing left to do when they have written their status; one of Executions may have."""
 
 
 class Surroundings:

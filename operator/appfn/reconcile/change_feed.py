@@ -39,9 +39,10 @@ _MANY = 10_000
 
 
 class Throttle:
-    """Spreads the marks of each key: the first at once, each next one not before `interval` seconds after it.
+    """Spreads the marks of each key: none before `interval` seconds after the last one of that key.
 
-    All keys together are marked `rate` times a second, and where there was less for a while, up to `burst` at once.
+    All keys together are marked `rate` times a second, and where there was less for a while, up to `burst` at once: so
+    the mark of one of many busy keys comes as many seconds late as there are others, by the rate.
     """
 
     def __init__(self, interval: float, *, rate: float, burst: int, clock: Callable[[], float]) -> None:

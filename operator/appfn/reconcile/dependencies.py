@@ -1,14 +1,14 @@
 """What every controller is given, and what it is to its caller."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
 from appfn.api.base import Json
-from appfn.api.kinds import Key, Kind
+from appfn.api.kinds import DEPLOYMENT, FUNCTION, RUNTIME, Key, Kind
 from appfn.config import Config
 from appfn.kube.protocols import Cluster
 from appfn.reconcile.shim_client import Shim
@@ -26,6 +26,16 @@ class Controller(StrEnum):
     POOL = "pool"
     """Key of a Namespace: keeps its pools of warm pods."""
 
+
+SETTLED: Mapping[Kind, Controller] = {
+    FUNCTION: Controller.FUNCTION,
+    DEPLOYMENT: Controller.DEPLOYMENT,
+    RUNTIME: Controller.RUNTIME,
+}
+"""Controllers that have nothing left to do when they have written the status of their kind.
+
+That of Executions may have: one that has just ended may have been asked to run again while it ran.
+"""
 
 Handler = Callable[[Key], Awaitable[float | None]]
 """Brings one object to what it should be, from whatever state; returns seconds until it wants to look again.
@@ -98,7 +108,9 @@ class Written:
         self._limit = limit
 
     def note(self, kind: Kind, version: str) -> None:
-        """Take note of a write; the oldest one is forgotten for it, which costs a reconcile too many."""
+        """Take note of a write of a kind in SETTLED; of too many the oldest is forgotten: a look too many."""
+        if kind not in SETTLED:
+            return
         self._versions[kind, version] = None
         if len(self._versions) > self._limit:
             self._versions.popitem(last=False)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from appfn.reconcile import change_feed, deployment, execution, function, history, pool, runtime
-from appfn.reconcile.dependencies import Controller, Dependencies, Handler, Mark, Seen, Written
+from appfn.reconcile.dependencies import SETTLED, Controller, Dependencies, Handler, Mark, Seen, Written
 
-__all__ = ["Controller", "Dependencies", "Handler", "Mark", "Seen", "Written", "controllers", "feeds"]
+__all__ = ["SETTLED", "Controller", "Dependencies", "Handler", "Mark", "Seen", "Written", "controllers", "feeds"]
 
 
 def controllers(deps: Dependencies) -> Mapping[Controller, Handler]:

@@ -103,6 +103,9 @@ def _import_main(start: Start) -> Main:
         raise CodeError(f"The entrypoint '{entrypoint}' is outside of the code.")
     if not path.is_file():
         raise CodeError(f"The entrypoint '{entrypoint}' is not in the code.")
+    if b"async def" in path.read_bytes():
+        # Now, as what it imports would be looked for among the code's own modules from here on.
+        importlib.import_module(".coroutines", __package__)
     os.chdir(start.code)
     _extend_path(Path(start.code), path.parent)
     module = _import(Path(start.code), entrypoint)

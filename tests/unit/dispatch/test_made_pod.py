@@ -72,8 +72,16 @@ def test_the_one_container_is_ready_while_its_agent_would_take_a_load() -> None:
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"runtime": 3000, "agent": 3001}
 
 
-def test_user_code_inherits_nothing_of_what_the_agent_is_told() -> None:
-    runtime = a_runtime(agentCommand="env | sed s/^/agent:/", startCommand="env")
+@pytest.mark.parametrize(
+    "agent",
+    [
+        pytest.param("env | sed s/^/agent:/", id="one command"),
+        pytest.param("env | sed s/^/agent:/\n", id="a line, as YAML's blocks end in"),
+        pytest.param("cd /; env | sed s/^/agent:/ # the agent", id="several, and a comment"),
+    ],
+)
+def test_user_code_inherits_nothing_of_what_the_agent_is_told(agent: str) -> None:
+    runtime = a_runtime(agentCommand=agent, startCommand="env")
     [container] = a_pod(runtime=runtime)["spec"]["containers"]
     told = {variable["name"]: "secret" for variable in container["env"]}
 
@@ -108,7 +116,8 @@ def test_the_one_container_writes_to_its_root_and_is_restricted_as_ever(profile:
         ({}, "16Mi", "1280Mi"),
         ({"limits": {"memory": "1Gi"}, "requests": {"cpu": "1"}}, "16Mi", "1280Mi"),
         ({"limits": {"ephemeral-storage": "4Gi"}}, None, "4Gi"),
-        ({"requests": {"ephemeral-storage": "2Gi"}}, "2Gi", None),
+        ({"requests": {"ephemeral-storage": "100Mi"}}, "100Mi", "1280Mi"),
+        ({"requests": {"ephemeral-storage": "2Gi"}}, "2Gi", "2Gi"),
         ({"requests": {"ephemeral-storage": "1Gi"}, "limits": {"ephemeral-storage": "4Gi"}}, "1Gi", "4Gi"),
     ],
 )

@@ -115,8 +115,6 @@ def test_an_object_marks_what_it_concerns(kind: Kind, seen: Json, marked: set[tu
         pytest.param(FUNCTION, set(), id="a function"),
         pytest.param(DEPLOYMENT, {(Controller.FUNCTION, "fn")}, id="a deployment, which its function goes by"),
         pytest.param(RUNTIME, set(), id="a runtime"),
-        pytest.param(EXECUTION, {(Controller.EXECUTION, "a")}, id="an execution, which may be asked to run again"),
-        pytest.param(JOB, {(Controller.DEPLOYMENT, "fn-v1")}, id="what is no status of ours"),
     ],
 )
 def test_a_status_is_no_news_to_the_controller_that_wrote_it(kind: Kind, left: set[tuple[Controller, str]]) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from appfn.api.base import Json
-from appfn.api.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
+from appfn.api.kinds import DEPLOYMENT, EXECUTION, FUNCTION, NAMESPACE, RUNTIME, Key, Kind
 from appfn.config import load
 from appfn.kube.protocols import Cluster
 from appfn.reconcile.dependencies import Dependencies, Seen, Written
@@ -37,6 +37,12 @@ def test_a_version_that_was_written_is_told_once_and_of_its_kind_alone() -> None
     written.note(FUNCTION, "9")
     assert not written.told(DEPLOYMENT, "9")
     assert [written.told(FUNCTION, version) for version in ("8", "9", "9")] == [False, True, False]
+
+
+def test_of_an_execution_a_version_that_was_written_is_news_as_it_may_have_been_asked_to_run_again() -> None:
+    written = Written()
+    written.note(EXECUTION, "9")
+    assert not written.told(EXECUTION, "9")
 
 
 def test_of_versions_that_no_watch_ever_tells_of_the_newest_are_kept() -> None:

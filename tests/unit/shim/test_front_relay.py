@@ -1,6 +1,7 @@
 """Connections that another process goes on with, on real sockets and the loop that the shim runs in."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from appfn.shim.front import relay as module
 from appfn.shim.front.relay import Relay
 from support.front import Answering, Handed, met, request
 
@@ -154,5 +156,65 @@ def test_a_client_that_leaves_while_its_connection_is_given_away_is_nobodys_erro
         await shim.sends(request())
         shim.client.close()
         await met(lambda: there.asked == 1 and not there.connections.open)
+
+    with_shim(tmp_path, story)
+
+
+def accepted() -> tuple[socket.socket, socket.socket]:
+    """Return a client's socket and the server's end of it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        return client, server.accept()[0]
+
+
+def test_what_was_given_in_the_last_moment_is_answered(tmp_path: Path) -> None:
+    async def story(shim: Shim) -> None:
+        here, there = shim.desks
+        client, connection = accepted()
+        with client, connection:
+            assert here.connections.relay is not None
+            assert here.connections.relay.give(THERE, connection.fileno(), request(), passes=1)
+            connection.close()
+            there.leaving = True
+            await there.connections.close(seconds=10)
+            client.settimeout(10)
+            assert await asyncio.to_thread(client.recv, 100) == b"answered there"
+            assert await asyncio.to_thread(client.recv, 100) == b""
+
+    with_shim(tmp_path, story)
+
+
+class Exhausted:
+    """A listener that finds no descriptor left once."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._listener, name)
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError(errno.EMFILE, "no descriptors")
+        return self._listener.accept()
+
+
+def test_without_a_descriptor_it_is_looked_again_a_little_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.01)
+
+    async def story(shim: Shim) -> None:
+        here, there = shim.desks
+        relay = there.connections.relay
+        assert relay is not None
+        exhausted = Exhausted(relay._listener)
+        monkeypatch.setattr(relay, "_listener", exhausted)
+        here.other = THERE
+        await shim.sends(request())
+        await shim.receives(b"answered there")
+        assert exhausted.asked == 2
 
     with_shim(tmp_path, story)

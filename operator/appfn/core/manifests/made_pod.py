@@ -27,6 +27,7 @@ from appfn.core.manifests.runtime_pod import (
     pod_spec,
     template_digest,
 )
+from appfn.core.quantity import mebibytes
 
 _TOKEN_VARIABLE = "APPFN_ANNOUNCE_TOKEN"  # noqa: S105 - the name of a variable
 _TOKEN_KEY = "token"  # noqa: S105 - a key in a Secret
@@ -149,14 +150,18 @@ def _token(deployment: ObjectMeta) -> Json:
 
 
 def _start(template: RuntimePodTemplate, variables: list[Json]) -> str:
-    """Return the command that starts both; user code inherits nothing of what the agent is told."""
+    """Return the command that starts both; user code inherits nothing of what the agent is told.
+
+    Its lines are the agent's own: its command may end in a comment, or in another line, as one of YAML does.
+    """
     told = " ".join(variable["name"] for variable in variables)
-    return f"{template.agent_command} & unset {told}; exec {template.start_command}"
+    return f"(\n{template.agent_command}\n) & unset {told}; exec {template.start_command}"
 
 
 def _bounded(resources: ResourceRequirements) -> Json:
-    """Return the resources with a bound on what the container may write, unless they say one themselves."""
-    requests, limits = resources.requests, resources.limits
-    if _STORAGE not in requests | limits:
-        requests, limits = requests | {_STORAGE: _STORAGE_REQUEST}, limits | {_STORAGE: _STORAGE_LIMIT}
+    """Return the resources with a bound on what the container may write, unless they have a limit themselves."""
+    requests, limits = dict(resources.requests), dict(resources.limits)
+    if _STORAGE not in limits:
+        asked = requests.setdefault(_STORAGE, _STORAGE_REQUEST)
+        limits[_STORAGE] = max(asked, _STORAGE_LIMIT, key=mebibytes)  # a limit below its request is refused
     return {"requests": requests, "limits": limits}

@@ -59,6 +59,9 @@ class Connections:
             self._timer.cancel()
         if self.relay is not None:
             self.relay.close()
+            self.relay = None
+        if self._adopting:
+            await asyncio.wait(self._adopting, timeout=seconds)
         self.outbox.flush()
         for connection in list(self.open):
             connection.leave()

@@ -1,6 +1,7 @@
-"""What the agents of pods tell of themselves. Whose pod it is, its token says: a pod can speak for itself alone.
+"""What the agents of pods tell of themselves. By its own token a pod speaks for itself alone.
 
-A pod made for a call, of one container, can speak for its siblings too: they run the same code with the same variables.
+A pod made for a call, of one container, has its Deployment's, and can speak for all pods of that: they run the same
+code with the same variables.
 """
 
 import ipaddress
