@@ -89,7 +89,9 @@ def test_a_function_with_resources_of_its_own_is_answered_by_one_container_witho
 ) -> None:
     language = runtime.split("-", maxsplit=1)[0]
     name = f"own-{language}"
-    deploy(name, {file: code}, runtime=runtime, resources={"limits": {"cpu": "1", "memory": "256Mi"}})
+    # Little is requested: what is not would be as much as the limits, and the node has two processors.
+    resources = {"requests": {"cpu": "60m", "memory": "72Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
+    deploy(name, {file: code}, runtime=runtime, resources=resources)
 
     answer = api.execute(name, data="first")
 
