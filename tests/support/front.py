@@ -1,13 +1,16 @@
 """Connections of the front with something simpler behind them."""
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable, Mapping
 
+import uvloop
 from aiohttp import web
 
 from appfn.shim.front.connection import Connections
 from appfn.shim.front.desk import Desk, Known
 from appfn.shim.front.heads import Head, parse
+from appfn.shim.front.relay import Relay
 from support.polling import eventually
 
 
@@ -62,3 +65,32 @@ async def met(condition: Callable[[], bool]) -> None:
         return condition()
 
     await eventually(probe)
+
+
+def serving(desks: Mapping[Answering, Relay | None], story: Callable[[socket.socket], Awaitable[None]]) -> None:
+    """Run a story of a client of the first desk, on the loop that the shim runs in; nothing may go wrong unheard."""
+    wrong: list[object] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: wrong.append(context))
+        Handed.made = 0
+        for desk, relay in desks.items():
+            desk.connections.start(Handed, relay)
+        server = await loop.create_server(next(iter(desks)).connections, "127.0.0.1", 0)
+        client = socket.socket()
+        client.settimeout(0)
+        try:
+            await loop.sock_connect(client, server.sockets[0].getsockname())
+            async with asyncio.timeout(30):
+                await story(client)
+        finally:
+            client.close()
+            for desk in desks:
+                await desk.connections.close(seconds=1)
+            server.close()
+            await server.wait_closed()
+            await asyncio.sleep(0)  # for what is done at the end of a turn
+
+    uvloop.run(run())
+    assert not wrong

@@ -1,6 +1,7 @@
 """Client of the shim's internal API for programs that have the standard library alone."""
 
 import contextlib
+import copy
 import hashlib
 import http.client
 import json
@@ -78,14 +79,9 @@ class ShimClient:
 
     def in_a_hurry(self, seconds: float) -> "ShimClient":
         """Return one that gives up after so long."""
-        return ShimClient(
-            url=self.url,
-            token_path=self.token_path,
-            token=self.token,
-            speaks_for=self.speaks_for,
-            patience=Patience(seconds=seconds),
-            socket_seconds=seconds,
-        )
+        hurried = copy.copy(self)
+        hurried.patience, hurried.socket_seconds = Patience(seconds=seconds), seconds
+        return hurried
 
     def download(self, namespace: str, digest: str, target: BinaryIO) -> int:
         """Write an artifact to `target` (from its start) and return its size.

@@ -76,6 +76,12 @@ def servers(scaling: Scaling) -> int:
     return max(1, scaling.min_replicas or scaling.max_replicas)
 
 
+def elsewhere(function: Function, part: Part) -> int | None:
+    """Return which other process runs a function's calls; None where this one does."""
+    index = part.server(function.metadata.uid, servers=servers(function.spec.scaling))
+    return index if index != part.index else None
+
+
 def share_of(function: Function, total: int, part: Part) -> int:
     """Return a process's part of what a function may have in all."""
     return part.share(total, function.metadata.uid, servers=servers(function.spec.scaling))

@@ -14,7 +14,7 @@ from yarl import URL
 
 from appfn.api.base import Json
 from appfn.api.function import Function
-from appfn.core.shares import servers
+from appfn.core import shares
 from appfn.shim import formats, http, siblings
 from appfn.shim.callee import Project
 from appfn.shim.errors import AppwriteError, Problem
@@ -103,11 +103,11 @@ def _problem(content: Json) -> Problem:
 
 def _server(request: web.Request, function: Function) -> int | None:
     """Return which process runs a function's calls; None for this one."""
-    part, uid = request.app[SIBLINGS].part, function.metadata.uid
-    index = part.server(uid, servers=servers(function.spec.scaling))
-    if index == part.index:
+    part = request.app[SIBLINGS].part
+    index = shares.elsewhere(function, part)
+    if index is None:
         return None
-    return part.first_server(uid) if from_sibling(request) else index
+    return part.first_server(function.metadata.uid) if from_sibling(request) else index
 
 
 async def _send(

@@ -3,43 +3,18 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-import uvloop
 
 from appfn.shim.front.connection import IDLE_SECONDS, PATIENCE_SECONDS, Connection
-from support.front import Answering, Handed, met, request
+from support.front import Answering, Handed, met, request, serving
 
 CHUNK = 256 * 1024
 """Bytes that an event loop reads at once, at most."""
 
 
 def with_client(desk_answer: bytes, story: Callable[[Answering, socket.socket], Awaitable[None]]) -> None:
-    """Run a story of a client, which is a socket that does what it is told; nothing may go wrong unheard."""
-    wrong: list[Any] = []
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: wrong.append(context))
-        desk = Answering(desk_answer)
-        Handed.made = 0
-        desk.connections.start(Handed, None)
-        server = await loop.create_server(desk.connections, "127.0.0.1", 0)
-        client = socket.socket()
-        client.settimeout(0)
-        try:
-            await loop.sock_connect(client, server.sockets[0].getsockname())
-            async with asyncio.timeout(30):
-                await story(desk, client)
-        finally:
-            client.close()
-            await desk.connections.close(seconds=1)
-            server.close()
-            await server.wait_closed()
-            await asyncio.sleep(0)
-
-    uvloop.run(run())
-    assert not wrong
+    """Run a story of a client, which is a socket that does what it is told."""
+    desk = Answering(desk_answer)
+    serving({desk: None}, lambda client: story(desk, client))
 
 
 def only(desk: Answering) -> Connection:

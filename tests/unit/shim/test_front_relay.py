@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from appfn.shim.front import relay as module
 from appfn.shim.front.relay import Relay
-from support.front import Answering, Handed, met, request
+from support.front import Answering, Handed, met, request, serving
 
 HERE, THERE = 0, 1
 
@@ -19,13 +18,9 @@ HERE, THERE = 0, 1
 class Shim:
     """Two processes in one; the client's connection comes to the first."""
 
-    def __init__(self) -> None:
-        Handed.made = 0
-        self.desks = [Answering(b"answered here"), Answering(b"answered there")]
-        for desk in self.desks:
-            desk.gate.set()
-        self.client = socket.socket()
-        self.client.settimeout(0)
+    def __init__(self, desks: list[Answering], client: socket.socket) -> None:
+        self.desks = desks
+        self.client = client
 
     async def sends(self, content: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.client, content)
@@ -40,31 +35,12 @@ class Shim:
 def with_shim(
     folder: Path, story: Callable[[Shim], Awaitable[None]], *, listening: tuple[int, ...] = (HERE, THERE)
 ) -> None:
-    """Run a story; processes that are not `listening` have not come up yet. Nothing may go wrong unheard."""
-    wrong: list[object] = []
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: wrong.append(context))
-        shim = Shim()
-        started = [shim.desks[index] for index in listening]
-        for index in listening:
-            shim.desks[index].connections.start(Handed, Relay(folder, index))
-        server = await loop.create_server(shim.desks[HERE].connections, "127.0.0.1", 0)
-        try:
-            await loop.sock_connect(shim.client, server.sockets[0].getsockname())
-            async with asyncio.timeout(30):
-                await story(shim)
-        finally:
-            shim.client.close()
-            for desk in started:
-                await desk.connections.close(seconds=1)
-            server.close()
-            await server.wait_closed()
-            await asyncio.sleep(0)
-
-    uvloop.run(run())
-    assert not wrong
+    """Run a story; processes that are not `listening` have not come up yet."""
+    desks = [Answering(b"answered here"), Answering(b"answered there")]
+    for desk in desks:
+        desk.gate.set()
+    up = {desks[index]: Relay(folder, index) for index in listening}
+    serving(up, lambda client: story(Shim(desks, client)))
 
 
 def test_a_connection_goes_to_the_process_that_runs_its_function_and_stays_there(tmp_path: Path) -> None:

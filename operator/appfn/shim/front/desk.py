@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from appfn.core.shares import Part, servers
+from appfn.core import shares
+from appfn.core.shares import Part
 from appfn.shim import access_log, http, models, requests
 from appfn.shim.auth.access import EXECUTE
 from appfn.shim.auth.authenticator import KEY_HEADER, Authenticator, Verified
@@ -135,8 +136,7 @@ class Desk:
             function = catalog.function(catalog.project(head.project_id), head.function_id)
         except AppwriteError:
             return None
-        index = part.server(function.metadata.uid, servers=servers(function.spec.scaling))
-        return index if index != part.index else None
+        return shares.elsewhere(function, part)
 
     async def answer(self, known: Known, body: bytes, *, peer: str) -> bytes:
         """Return the whole response to a request."""
