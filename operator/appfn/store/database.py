@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from appfn.errors import ConfigError, TransientError
 from appfn.store import schema
+from appfn.store.script import Script, run
 from appfn.store.sqlite import Driver
 
 _DRIVERS = {
@@ -55,6 +56,11 @@ class Database:
     reader: AsyncEngine
     """For reads, each of its own snapshot (autocommit)."""
 
+    async def run(self, script: Script) -> None:
+        """Run statements in a transaction of their own."""
+        async with self.writer.begin() as connection:
+            await run(connection, script)
+
 
 @asynccontextmanager
 async def open_database(url: str) -> AsyncIterator[Database]:
@@ -81,7 +87,7 @@ def database_errors() -> Iterator[None]:
     """Turn errors that time may heal into TransientError; others are bugs and stay as they are."""
     try:
         yield
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
+    except (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError) as error:
         if not is_transient(error):
             raise
         raise TransientError(f"the database does not answer: {_brief(error)}") from error
@@ -94,7 +100,8 @@ def is_transient(error: BaseException) -> bool:
         if state is not None:
             return state[:2] not in _OUR_FAULT
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return isinstance(error, OSError | TimeoutError | PoolTimeoutError)
+    # SQLite's own come from scripts, which go past SQLAlchemy.
+    return isinstance(error, OSError | TimeoutError | PoolTimeoutError | sqlite3.OperationalError)
 
 
 def _brief(error: BaseException) -> str:

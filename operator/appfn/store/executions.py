@@ -16,7 +16,7 @@ from appfn.store import queries
 from appfn.store.claims import MAX_CLAIM, Claim, Promote, look
 from appfn.store.commit import GroupCommit, Transaction
 from appfn.store.database import Database, database_errors, open_database
-from appfn.store.intake import Accept, Record
+from appfn.store.intake import Accept
 from appfn.store.leases import Begin, Finish, Reap, Release, Renew, Retry
 from appfn.store.model import (
     ChangePage,
@@ -28,6 +28,7 @@ from appfn.store.model import (
     Tick,
     Usage,
 )
+from appfn.store.recording import Record
 from appfn.store.retention import Delete, DeleteFinished, Purge
 from appfn.store.rows import clean, record_of, row_of_record
 from appfn.store.signals import Bell, wait_event
@@ -55,8 +56,10 @@ class ExecutionStore:
     def __init__(self, database: Database, *, now: Callable[[], datetime], flush_seconds: float) -> None:
         self._database = database
         self._now = now
-        self._commits = GroupCommit(database, now=now, delay=flush_seconds, committed=self._committed)
         self._changed = Bell()
+        self._commits = GroupCommit(
+            database, now=now, delay=flush_seconds, committed=self._committed, recorded=self._changed.ring
+        )
         self._claimable = asyncio.Event()
         self._turn = ""
 
@@ -104,11 +107,11 @@ class ExecutionStore:
         """
         if not record.phase.terminal or record.outcome is None:
             raise ValueError("only an execution that has ended can be recorded")
-        await self._commits.defer(Record(record))
+        await self._commits.records.put(Record(record))
 
     async def flush(self) -> None:
         """Return when everything given to `record` before is durable."""
-        await self._commits.flush()
+        await self._commits.records.flush()
 
     # ------------------------------------------------------------------ work
 
@@ -228,8 +231,8 @@ class ExecutionStore:
 
     async def get(self, namespace: str, execution_id: str) -> ExecutionRecord | None:
         """Return an execution of a namespace; None where there is none."""
-        written_soon = self._commits.deferred(execution_id)
-        if isinstance(written_soon, Record) and written_soon.record.request.namespace == namespace:
+        written_soon = self._commits.records.get(execution_id)
+        if written_soon is not None and written_soon.record.request.namespace == namespace:
             return record_of(row_of_record(written_soon.record, sequence=0))
         async with self._reading() as connection:
             return await queries.get(connection, namespace, clean(execution_id))

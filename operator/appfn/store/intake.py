@@ -1,25 +1,22 @@
-"""How executions come in: accepted to be run, or recorded when they have run."""
+"""How executions come in that are still to be run."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from sqlalchemy import Select, func, insert, select, tuple_, union_all
+from sqlalchemy import Select, func, insert, select, tuple_
 
 from appfn.api.execution import ExecutionPhase
 from appfn.core.records import ExecutionRecord, ExecutionRequest
 from appfn.errors import AppfnError, IdempotencyError, QueueFullError
-from appfn.store.bulk import insert_rows
-from appfn.store.commit import Deferred, Operation, Transaction
+from appfn.store.commit import Operation, Transaction
 from appfn.store.model import KEY_LIFETIME
-from appfn.store.rows import Row, Stored, clean, mappings, record_of, row_of_record, row_of_request
+from appfn.store.rows import Row, Stored, clean, mappings, record_of, row_of_request
 from appfn.store.schema import DELETED, EXECUTIONS, IDEMPOTENCY, IS_SCHEDULED, IS_WAITING
 from appfn.store.tallies import Tallies, upsert
 
 _RETRY_AFTER = 1.0
-_OVERHEAD = 1024
-"""Bytes of a record besides its long texts, roughly."""
 
 _c = EXECUTIONS.c
 
@@ -52,33 +49,6 @@ class Accept(Operation[tuple[ExecutionRecord, bool]]):
         answers = [intake.accept(operation) for operation in operations]
         await intake.write()
         return answers
-
-
-class Record(Deferred):
-    """Store an execution that has ended and never waited; `key` is its id."""
-
-    __slots__ = ("key", "record", "size")
-
-    def __init__(self, record: ExecutionRecord) -> None:
-        outcome, request = record.outcome, record.request
-        assert outcome is not None
-        self.record = record
-        self.key = request.id
-        texts = len(outcome.response) + len(outcome.stdout) + len(outcome.stderr)
-        self.size = _OVERHEAD + texts + len(request.data) + len(request.event_data)
-
-    @classmethod
-    async def apply(cls, tx: Transaction, operations: Sequence[Self]) -> Sequence[None]:
-        """See `Operation`; a record that is there already stays as it is, and one that was deleted meanwhile gone."""
-        ids = [clean(item.key) for item in operations]
-        known = union_all(select(_c.id).where(_c.id.in_(ids)), deleted_of(ids))
-        there = set((await tx.connection.execute(known)).scalars())
-        rows = [row_of_record(item.record, sequence=tx.sequence) for item in operations]
-        fresh = {row["id"]: row for row in rows if row["id"] not in there}
-        if fresh:
-            await insert_rows(tx.connection, EXECUTIONS, list(fresh.values()))
-            await _tally(tx, operations, fresh)
-        return [None] * len(operations)
 
 
 @dataclass(slots=True)
@@ -222,25 +192,3 @@ def _remember_key(tx: Transaction) -> Any:
     statement = upsert(tx, IDEMPOTENCY)
     changed = {name: statement.excluded[name] for name in ("function_uid", "execution_id", "body_hash", "expires_at")}
     return statement.on_conflict_do_update(index_elements=["namespace", "key"], set_=changed)
-
-
-async def _tally(tx: Transaction, operations: Sequence[Record], fresh: Mapping[str, Row]) -> None:
-    tallies = Tallies()
-    counted: set[str] = set()
-    for operation in operations:
-        record = operation.record
-        row = fresh.get(clean(record.id))
-        if row is None or row["id"] in counted:
-            continue
-        counted.add(row["id"])
-        assert record.outcome is not None
-        tallies.accepted(record.request.function_uid)
-        tallies.ended(
-            record.request.namespace,
-            record.request.function_uid,
-            phase=record.outcome.phase,
-            at=row["finished_at"],
-            duration=record.outcome.duration,
-            memory_mb=record.memory_mb,
-        )
-    await tallies.write(tx)

@@ -8,8 +8,8 @@ from appfn.api.execution import ExecutionPhase
 from appfn.core.records import Origin
 from appfn.errors import IdempotencyError
 from appfn.store.executions import ExecutionStore
-from appfn.store.intake import Record
 from appfn.store.model import Deletion, ExecutionQuery
+from appfn.store.recording import Record
 from support.executions import START, Clock, a_finished, a_request, an_outcome
 
 QUERY = ExecutionQuery(namespace="shop", function_uid="uid-greet")
@@ -73,7 +73,7 @@ async def test_late_writes_do_not_bring_it_back(store: ExecutionStore) -> None:
         assert await deleted(store, id_) is Deletion.DONE
 
     # As after a commit whose acknowledgement was lost, which another process would try again.
-    await store._commits.defer(Record(sync))
+    await store._commits.records.put(Record(sync))
     await store.flush()
     assert not await store.finish(queued.id, "w", attempt=1, outcome=an_outcome())
     assert (await store.reap()).lost == 0

@@ -1,0 +1,126 @@
+"""Records that nobody waits for: kept for a moment, so that many go into one transaction."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Final
+
+from appfn.errors import TransientError
+from appfn.store.database import Database, database_errors
+from appfn.store.recording import Record, script
+from appfn.store.signals import Bell
+
+_log = logging.getLogger(__name__)
+
+_MAX_BATCH: Final = 500
+"""Records in a transaction: bounds its length."""
+_MAX_RECORDS: Final = 10_000
+_MAX_BYTES: Final = 64 * 1024 * 1024
+PATIENCE: Final = 10.0
+"""Seconds that a full buffer is waited for, and that a flush and closing wait for the database."""
+
+
+class RecordBuffer:
+    """Records to be written, in the order in which they came."""
+
+    def __init__(self, database: Database, *, delay: float, wake: Callable[[], None]) -> None:
+        """`wake` is called when `write` is due: `delay` seconds after the first record that waits, or sooner."""
+        self._database = database
+        self._delay = delay
+        self._wake = wake
+        self._records: dict[str, Record] = {}
+        self._bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._written = Bell()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, execution_id: str) -> Record | None:
+        """Return one that is not durable yet."""
+        return self._records.get(execution_id)
+
+    async def put(self, record: Record) -> None:
+        """Keep it, unless the same is kept already; wait only for room.
+
+        Raises:
+            TransientError: there was none for 10 s.
+        """
+        if not self._room.is_set():
+            await self._wait_for_room()
+        if record.key in self._records:
+            return
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._delay, self._wake)
+        self._records[record.key] = record
+        self._bytes += record.size
+        if self._full:
+            self._room.clear()
+            self._wake()
+
+    async def flush(self) -> None:
+        """Return when all that is kept now is durable.
+
+        Raises:
+            TransientError: it still was not after 10 s.
+        """
+        waiting = set(self._records)
+        if not waiting:
+            return
+        self._wake()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not waiting.isdisjoint(self._records):
+                    await self._written.next_ring.wait()
+        except TimeoutError:
+            raise TransientError("executions wait to be stored: the database does not answer") from None
+
+    async def write(self) -> bool:
+        """Write what is kept now, not what comes meanwhile; False when the database does not answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        count = len(self._records)
+        while count > 0:
+            batch = list(islice(self._records.values(), min(count, _MAX_BATCH)))
+            count -= len(batch)
+            if not await self._commit(batch):
+                return False
+        return True
+
+    async def _wait_for_room(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), PATIENCE)
+        if not self._room.is_set():
+            raise TransientError("the buffer of executions to be stored is full: the database does not answer")
+
+    @property
+    def _full(self) -> bool:
+        return len(self._records) >= _MAX_RECORDS or self._bytes >= _MAX_BYTES
+
+    async def _commit(self, batch: Sequence[Record]) -> bool:
+        """Commit; False when the database does not answer, and the batch stays."""
+        try:
+            with database_errors():
+                await self._database.run(script(batch, self._database.writer.dialect))
+        except TransientError:
+            return False
+        except Exception as error:  # noqa: BLE001 - what cannot be written is no reason not to write the rest
+            if len(batch) > 1:  # one of them is at fault; alone, the others succeed
+                return all([await self._commit([record]) for record in batch])
+            context = {"execution": batch[0].key, "error": type(error).__name__}
+            _log.error("execution not stored", extra=context)
+        self._forget(batch)
+        return True
+
+    def _forget(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            del self._records[record.key]
+            self._bytes -= record.size
+        if not self._full:
+            self._room.set()
+        self._written.ring()
