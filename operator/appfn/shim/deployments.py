@@ -1,9 +1,7 @@
 """Deployments as the API finds, makes and shows them."""
 
-import random
 import re
 from contextlib import suppress
-from datetime import datetime
 
 from aiohttp import web
 
@@ -24,14 +22,7 @@ from appfn.store.objects import ArtifactNotFoundError
 
 MAX_LOG = 1_000_000
 """Bytes of a build log that are shown, as in Appwrite."""
-_RANDOM_BITS = 28
 _ID = re.compile(r"[0-9a-f]{20}")
-
-
-def new_id(now: datetime) -> str:
-    """Return an id as Appwrite makes them: 20 hex digits that sort by time."""
-    seconds, micro = int(now.timestamp()), now.microsecond
-    return f"{seconds:08x}{micro:05x}{random.getrandbits(_RANDOM_BITS):07x}"
 
 
 async def find(app: web.Application, function: Function, id_: str) -> Deployment:

@@ -1,7 +1,9 @@
 """Telling events: what the store is given at once, and what happens while it does not answer."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import SimpleNamespace
 from typing import cast
 
@@ -18,7 +20,7 @@ from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.executor import Executor
 from appfn.shim.metrics import Metrics
 from support.clock import on_virtual_clock
-from support.executions import a_finished
+from support.executions import Clock, a_finished
 from support.objects import function
 
 
@@ -31,6 +33,7 @@ class Intake:
     away: int = 0
     together: int = 0
     most: int = 0
+    now: Callable[[], datetime] = field(default_factory=Clock)
 
     async def enqueue(self, request: ExecutionRequest) -> SimpleNamespace:
         self.together += len(request.event_data)

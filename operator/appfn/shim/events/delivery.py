@@ -1,7 +1,6 @@
 """Makes executions of events: each matched function gets one, durably, whatever is repeated."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +11,10 @@ from appfn.errors import AppfnError, IdempotencyError
 from appfn.shim.events.occurrence import Occurrence
 from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.executor import Executor
+from appfn.shim.ids import new_id
 
 MAX_BYTES = 16 * 1024 * 1024
 """Of data that is given to the store at once; more goes in several transactions."""
-_ID_BITS = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ class Delivery:
     async def _accept(self, occurrence: Occurrence, function: Function) -> Told:
         if not function.spec.enabled:
             return Told(function=function, skipped="disabled")
-        request = _request(occurrence, function)
+        request = _request(occurrence, function, id_=new_id(self.executor.now()))
         try:
             record = await self.executor.enqueue(request)
         except IdempotencyError:  # without a hash, for nothing else
@@ -101,9 +100,9 @@ def _portions(pairs: Sequence[tuple[Occurrence, Function]]) -> list[list[tuple[O
     return portions
 
 
-def _request(occurrence: Occurrence, function: Function) -> ExecutionRequest:
+def _request(occurrence: Occurrence, function: Function, *, id_: str) -> ExecutionRequest:
     return ExecutionRequest(
-        id=f"{random.getrandbits(_ID_BITS):020x}",  # gives nobody access, so that it may be guessed
+        id=id_,
         namespace=function.metadata.namespace,
         function=function.metadata.name,
         function_uid=function.metadata.uid,

@@ -10,6 +10,7 @@ from appfn.shim import deployments, function_writes, models_deployments, own_wri
 from appfn.shim.auth.access import DEPLOYMENT_CREATE, DEPLOYMENT_UPDATE, FUNCTION_UPDATE
 from appfn.shim.errors import AppwriteError, Problem
 from appfn.shim.formats import Format
+from appfn.shim.ids import new_id
 from appfn.shim.rest import functions
 from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, path
 from appfn.shim.services import CATALOG, SURROUNDINGS
@@ -66,7 +67,7 @@ async def duplicate(context: Context) -> Answer:
     made = await deployments.create(
         context.app,
         function,
-        id_=deployments.new_id(context.app[SURROUNDINGS].now()),
+        id_=new_id(context.app[SURROUNDINGS].now()),
         source=_source(deployment),
         entrypoint=function.spec.entrypoint or deployment.spec.entrypoint,
         commands=function.spec.commands or deployment.spec.commands,

@@ -4,7 +4,6 @@ Order of checks, as Appwrite's: project, caller, scope, parameters, function, ru
 """
 
 import json
-import random
 
 from aiohttp import web
 
@@ -20,12 +19,12 @@ from appfn.shim.bodies import SMALL
 from appfn.shim.callee import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
+from appfn.shim.ids import new_id
 from appfn.shim.requests import Asked
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, Type, path
 from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
-_ID_BITS = 80
 _RETRY_SECONDS = 1.0
 
 operations = Operations()
@@ -146,23 +145,18 @@ async def execute(
     executor = app[EXECUTOR]
     if key is None and not asked.asynchronous:
         _refuse_overload(app, callee)
-        return await executor.run(callee, _requested(callee, caller, asked, key=None))
-    record = await executor.enqueue(_requested(callee, caller, asked, key=key))
+        return await executor.run(callee, _requested(callee, caller, asked, id_=new_id(executor.now()), key=None))
+    record = await executor.enqueue(_requested(callee, caller, asked, id_=new_id(executor.now()), key=key))
     if asked.asynchronous:
         return record
     return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
 
 
-def new_id() -> str:
-    """Return the id of a new execution; it gives nobody access, so that it may be guessed."""
-    return f"{random.getrandbits(_ID_BITS):020x}"
-
-
-def _requested(callee: Callee, caller: Caller, asked: Asked, *, key: str | None) -> ExecutionRequest:
+def _requested(callee: Callee, caller: Caller, asked: Asked, *, id_: str, key: str | None) -> ExecutionRequest:
     """Return the execution that a caller asks for."""
     function = callee.function
     return ExecutionRequest(
-        id=new_id(),
+        id=id_,
         namespace=function.metadata.namespace,
         function=function.metadata.name,
         function_uid=function.metadata.uid,

@@ -20,6 +20,7 @@ from appfn.shim.content_range import Part
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 from appfn.shim.forms import Form
+from appfn.shim.ids import new_id
 from appfn.shim.models_deployments import View
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.arguments import validated
@@ -160,7 +161,7 @@ def _upload(context: Context, function: Function, form: Form, *, size: int) -> U
     arguments = _arguments(form, context)
     now = context.app[SURROUNDINGS].now()
     return Upload(
-        id=deployments.new_id(now),
+        id=new_id(now),
         function_uid=function.metadata.uid,
         size=size,
         entrypoint=_entrypoint(context, function, str(arguments.get("entrypoint", ""))),
