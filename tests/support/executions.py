@@ -1,9 +1,11 @@
 """Builders of executions, and a clock that stands until it is told to go on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+
+from msgspec import structs
 
 from appfn.api.execution import ExecutionPhase, Trigger
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin, Outcome, Times
@@ -72,4 +74,4 @@ def a_finished(*, at: datetime = START, outcome: Outcome | None = None, **change
 
 def failed(**changes: Any) -> Outcome:
     """Return the outcome of a run that failed."""
-    return replace(an_outcome(**({"status_code": 500, "response": ""} | changes)), phase=ExecutionPhase.FAILED)
+    return structs.replace(an_outcome(**({"status_code": 500, "response": ""} | changes)), phase=ExecutionPhase.FAILED)

@@ -1,14 +1,16 @@
 """Values that dispatch, store and shim exchange about executions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Self
+from typing import Self
+
+import msgspec
 
 from appfn.api.base import Json
 from appfn.api.execution import ExecutionPhase, Failure, Trigger
 from appfn.api.runtime import Architecture
+from appfn.core.values import Value
 
 MAX_OUTPUT = 1_000_000
 """Bytes of a response, of stdout and of stderr: Appwrite's documented 1 MB."""
@@ -23,12 +25,13 @@ class Origin(StrEnum):
     EVENT = "event"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionRequest:
+class ExecutionRequest(Value, frozen=True, kw_only=True):
     """An execution to be accepted.
 
     `idempotency_key` is unique within the namespace; `body_hash` tells a repeat from a misuse of the key.
     """
+
+    hidden = frozenset({"jwt", "event_data"})
 
     id: str
     namespace: str
@@ -38,14 +41,14 @@ class ExecutionRequest:
     origin: Origin
     trigger: Trigger
     data: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     path: str = "/"
     method: str = "POST"
     user_id: str = ""
-    jwt: str = field(default="", repr=False)
+    jwt: str = ""
     """What the token of the user who calls says of them, unsigned; a token is made of it when the function starts."""
     event: str = ""
-    event_data: str = field(default="", repr=False)
+    event_data: str = ""
     permissions: tuple[str, ...] = ()
     scheduled_at: datetime | None = None
     """The tick of a schedule; of any other origin, the time not to run it before."""
@@ -63,7 +66,7 @@ class ExecutionRequest:
 
 def repeated(original: ExecutionRequest, *, id_: str, origin: Origin, max_attempts: int) -> ExecutionRequest:
     """Return the request that runs an execution again: the same for the function but for its id and the JWT."""
-    return replace(
+    return msgspec.structs.replace(
         original,
         id=id_,
         origin=origin,
@@ -76,8 +79,8 @@ def repeated(original: ExecutionRequest, *, id_: str, origin: Origin, max_attemp
     )
 
 
-class Times(NamedTuple):
-    """Where the time of an attempt went, in milliseconds, as `PhaseTimes`; made for each call, and so a tuple."""
+class Times(Value, frozen=True, kw_only=True):
+    """Where the time of an attempt went, in milliseconds, as `PhaseTimes`."""
 
     queue_ms: int = 0
     claim_ms: int = 0
@@ -88,26 +91,33 @@ class Times(NamedTuple):
     @classmethod
     def of(cls, wire: Mapping[str, int]) -> Self:
         """Return what `to_json` wrote; 0 for what it does not have."""
-        return cls(*[wire.get(name, 0) for name in _TIMES])
+        return cls(**{field: wire.get(name, 0) for field, name in _TIMES.items()})
 
     def to_json(self) -> Json:
         """Return the wire form of `PhaseTimes`."""
-        return dict(zip(_TIMES, self, strict=True))
+        return {name: getattr(self, field) for field, name in _TIMES.items()}
 
 
-_TIMES = ("queueMs", "claimMs", "loadMs", "bootMs", "runMs")
+_TIMES = {
+    "queue_ms": "queueMs",
+    "claim_ms": "claimMs",
+    "load_ms": "loadMs",
+    "boot_ms": "bootMs",
+    "run_ms": "runMs",
+}
 _NO_TIMES = Times()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Value, frozen=True, kw_only=True):
     """How one attempt ended."""
+
+    hidden = frozenset({"response", "stdout", "stderr"})
 
     phase: ExecutionPhase
     status_code: int = 0
-    response: str = field(default="", repr=False)
-    stdout: str = field(default="", repr=False)
-    stderr: str = field(default="", repr=False)
+    response: str = ""
+    stdout: str = ""
+    stderr: str = ""
     duration: float = 0.0
     """Seconds of the function's own run."""
     cold_start: bool = False
@@ -115,8 +125,7 @@ class Outcome:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionRecord:
+class ExecutionRecord(Value, frozen=True, kw_only=True):
     """An execution as the store keeps it."""
 
     request: ExecutionRequest
@@ -141,9 +150,10 @@ class ExecutionRecord:
         return self.request.id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class Invocation(Value, frozen=True, kw_only=True):
     """Everything the dispatcher needs to run one attempt; fully resolved, so that dispatch looks nothing up."""
+
+    hidden = frozenset({"variables", "payload", "headers"})
 
     execution_id: str
     namespace: str
@@ -154,8 +164,8 @@ class Invocation:
     entrypoint: str
     artifacts: Mapping[Architecture, str]
     """Digest of the built artifact per architecture that is ready."""
-    variables: Mapping[str, str] = field(repr=False)
-    payload: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
+    variables: Mapping[str, str]
+    payload: str
+    headers: Mapping[str, str]
     timeout: int
     """Seconds the function itself may run."""

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from appfn.api.execution import Failure
 from appfn.core.records import Invocation, Outcome
@@ -97,7 +99,7 @@ class Call:
     def _outcome(self, outcome: Outcome) -> Outcome:
         """Return the outcome with what it took, the wait for the pod included."""
         seconds = self._seconds
-        times = self.slot.waited._replace(run_ms=round(seconds * 1000))
+        times = replace(self.slot.waited, run_ms=round(seconds * 1000))
         return replace(outcome, duration=seconds, cold_start=self.slot.cold, times=times)
 
     def _on_reply(self, end: Reply | Exception) -> None:

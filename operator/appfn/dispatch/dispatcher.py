@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from msgspec import structs
+
 from appfn import names
 from appfn.api.base import Json
 from appfn.api.function import Function
@@ -284,7 +286,7 @@ class Dispatcher:
                 slot = await group.acquire(since=since, again=attempt > 0)
             except NotServedError as error:
                 waited = Times(queue_ms=milliseconds(self._now() - since))
-                return replace(failures.failed(error.failure), times=waited)
+                return structs.replace(failures.failed(error.failure), times=waited)
             if on_start is not None and attempt == 0:
                 await self._begin(group, slot, on_start)
             outcome = await self._call(group, slot, invocation)

@@ -1,24 +1,27 @@
 """What is sent to a runtime server and what comes back, whatever the generation of its protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from appfn.core.values import Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Value, frozen=True, kw_only=True):
     """An HTTP request to a runtime server."""
+
+    hidden = frozenset({"headers", "body"})
 
     method: str = "POST"
     path: str = "/"
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Value, frozen=True, kw_only=True):
     """What came back; never trusted."""
 
+    hidden = frozenset({"body"})
+
     status: int
-    body: bytes = field(repr=False)
+    body: bytes
     complete: bool = True
     """False: the body was larger than the limit and is not kept."""

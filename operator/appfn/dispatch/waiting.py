@@ -3,16 +3,15 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from appfn.api.execution import Failure
 from appfn.core.records import Times
+from appfn.core.values import Value
 from appfn.dispatch.pod import RuntimePod
 from appfn.errors import TransientError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(Value, frozen=True, kw_only=True):
     """The right to run one call in a pod; must be given back by `Group.release`."""
 
     pod: RuntimePod

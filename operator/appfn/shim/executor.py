@@ -9,8 +9,10 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason
 from appfn.core import variables

@@ -4,11 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from appfn.api.base import Json
+from appfn.core.values import Value
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
 
@@ -28,12 +30,13 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Value, frozen=True, kw_only=True):
     """An execution as asked for."""
 
-    data: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    hidden = frozenset({"data", "headers"})
+
+    data: str = ""
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     path: str = "/"
     method: str = "POST"
     asynchronous: bool = False

@@ -12,8 +12,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+from msgspec import structs
 
 from appfn.api.execution import FailureReason
 from appfn.core.records import ExecutionRecord, Outcome
@@ -264,7 +266,7 @@ class Worker:
 
     def _ended(self, record: ExecutionRecord, outcome: Outcome, *, deployment: str) -> ExecutionRecord:
         now = self.now()
-        return replace(
+        return structs.replace(
             record, phase=outcome.phase, outcome=outcome, deployment=deployment, updated_at=now, finished_at=now
         )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from appfn import names
 from appfn.api.kinds import EXECUTION, Key
@@ -192,7 +193,7 @@ async def test_the_resource_that_shows_a_deleted_execution_goes_along_and_no_oth
 
 async def test_a_list_takes_the_attributes_of_both_eras(client: Client, current: Client, invoker: FakeInvoker) -> None:
     async def answer(invocation: Invocation) -> Outcome:
-        return replace(completed("", status=int(invocation.payload)), duration=int(invocation.payload) / 100)
+        return structs.replace(completed("", status=int(invocation.payload)), duration=int(invocation.payload) / 100)
 
     invoker.answer = answer
     made = []

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from appfn.api.base import Json
 from appfn.api.kinds import DEPLOYMENT, Key
@@ -33,7 +34,7 @@ async def test_executions_are_counted_by_function_and_project(
     await shim.sees(project.namespace, "big")
 
     async def answer(invocation: Invocation) -> Outcome:
-        return replace(completed("", status=int(invocation.payload or 200)), duration=2.0)
+        return structs.replace(completed("", status=int(invocation.payload or 200)), duration=2.0)
 
     invoker.answer = answer
     for function, data in (("hello", "200"), ("hello", "500"), ("big", "200"), ("big", "404")):

@@ -4,9 +4,9 @@ import asyncio
 import gzip
 import json
 import logging
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from appfn.core.records import Invocation, Outcome, Times
 from appfn.kube.client import KubeCluster

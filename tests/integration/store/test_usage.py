@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec import structs
+
 from appfn.store.executions import ExecutionStore
 from appfn.store.model import EndedBuild
 from support.executions import START, Clock, a_finished, a_request, an_outcome, failed
@@ -18,8 +20,8 @@ def midnight(moment: datetime) -> datetime:
 
 
 async def test_memory_is_counted_with_the_time_it_was_held(store: ExecutionStore) -> None:
-    await store.record(replace(a_finished(outcome=an_outcome(duration=2.0)), memory_mb=128))
-    await store.record(replace(a_finished(outcome=failed(duration=0.5)), memory_mb=256))
+    await store.record(structs.replace(a_finished(outcome=an_outcome(duration=2.0)), memory_mb=128))
+    await store.record(structs.replace(a_finished(outcome=failed(duration=0.5)), memory_mb=256))
     record, _ = await store.accept(a_request(), queue_limit=10)
     await store.claim("w", limit=1, lease_seconds=15)
     await store.begin(record.id, "w")
@@ -50,7 +52,9 @@ async def test_days_are_the_sum_of_their_hours_and_of_the_functions(store: Execu
 
 async def test_a_function_that_is_purged_takes_what_it_used_along(store: ExecutionStore) -> None:
     for uid in ("uid-greet", "uid-other"):
-        await store.record(replace(a_finished(function_uid=uid, outcome=an_outcome(duration=2.0)), memory_mb=128))
+        await store.record(
+            structs.replace(a_finished(function_uid=uid, outcome=an_outcome(duration=2.0)), memory_mb=128)
+        )
     await store.add_builds([BUILD])
 
     await store.purge_function("uid-greet")

@@ -1,7 +1,7 @@
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason, Trigger
 from appfn.core.records import ExecutionRecord, Origin

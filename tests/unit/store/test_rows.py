@@ -1,11 +1,11 @@
 """Records to rows and back."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy.dialects import sqlite
 
 from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason

@@ -7,11 +7,11 @@ types are checked, and whatever does not fit becomes a named failure.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, NoReturn, cast
 
 import orjson
+from msgspec.structs import replace
 
 from appfn.api.execution import ExecutionPhase
 from appfn.core.records import MAX_OUTPUT, Invocation, Outcome

@@ -1,6 +1,6 @@
 """What is told of a function, a deployment or an execution: the API's models of the current format."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from appfn.api.base import Json
 from appfn.api.deployment import Deployment

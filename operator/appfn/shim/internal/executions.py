@@ -2,10 +2,10 @@
 
 import asyncio
 import secrets
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from appfn.api.base import Json
 from appfn.api.execution import Trigger

@@ -1,8 +1,7 @@
 """The public routes of executions that are there: get, list, delete, replay."""
 
-from dataclasses import replace
-
 from aiohttp import web
+from msgspec.structs import replace
 
 from appfn.core.records import ExecutionRecord, Origin, repeated
 from appfn.shim import execution_queries, mirrors, models, processes, queries, requests
