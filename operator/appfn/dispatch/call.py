@@ -38,6 +38,20 @@ class Call:
     It costs no task of its own: the connection tells when the reply is there.
     """
 
+    __slots__ = (
+        "_aborted",
+        "_began",
+        "_end",
+        "_exchange",
+        "_invocation",
+        "_on_end",
+        "_seconds",
+        "_services",
+        "answered",
+        "pod_usable",
+        "slot",
+    )
+
     def __init__(
         self,
         services: CallServices,

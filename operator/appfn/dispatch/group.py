@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from appfn import names
 from appfn.api.base import Json
 from appfn.api.execution import Failure
@@ -70,7 +72,7 @@ class Group:
     def adopt(self, source: Source, code: Code) -> bool:
         """Take newer settings; False where they need other pods than these."""
         if code.variables is None:  # pods that are started for calls in the queue must have their environment
-            code = replace(code, variables=self._code.variables)
+            code = structs.replace(code, variables=self._code.variables)
         if source.same(self._source):
             self._code = code
             return True

@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection to a pod: one exchange at a time, a timer and a future each, no task."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import lru_cache
 from typing import Final, TypeAlias, cast
@@ -57,7 +58,10 @@ class Connection(asyncio.Protocol):
         self._replies = ReplyParser()
         self._on_end: _End | None = None
         """None between exchanges: an idle connection holds no payload."""
+        self._deadline = math.inf
+        """Of the exchange under way, in the loop's seconds."""
         self._timer: asyncio.TimerHandle | None = None
+        """Looks for the deadline. It outlives exchanges, as most of them end long before: one for each costs more."""
         self._drained: asyncio.Future[None] | None = None
         """Awaited by a sender while the transport has enough to send."""
         self._single = False
@@ -87,7 +91,9 @@ class Connection(asyncio.Protocol):
         """Send a whole request; `deadline` in the loop's seconds. See `Upstream.send`."""
         self._replies.expect(limit=limit, bodiless=bodiless)
         self._on_end = on_end
-        self._timer = self._loop.call_at(deadline, self._expire)
+        self._deadline = deadline
+        if self._timer is None or self._timer.when() > deadline:
+            self._set_timer()
         self._transport.write(message)
         return _Exchange(self, on_end)
 
@@ -110,6 +116,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Break off; an exchange that runs is lost."""
         self._settle(LostError("the connection was closed"))
+        self._unset_timer()
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -138,6 +145,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._on_lost(self)
+        self._unset_timer()
         self._settle(LostError(type(exc).__name__ if exc is not None else "the connection was closed"))
         self._replies.clear()
 
@@ -170,12 +178,24 @@ class Connection(asyncio.Protocol):
     def _end(self) -> _End | None:
         """End the exchange; return who is to be told, if there is one."""
         on_end, self._on_end = self._on_end, None
+        return on_end
+
+    def _set_timer(self) -> None:
+        self._unset_timer()
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+
+    def _unset_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return on_end
 
-    def _expire(self) -> None:
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._on_end is None:
+            return  # the next exchange sets it anew
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+            return
         self._settle(TimeoutError("the answer was not complete in time"))
         self.close()
 

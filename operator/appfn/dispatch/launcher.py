@@ -22,6 +22,7 @@ from appfn.api.runtime import Architecture
 from appfn.core.manifests.made_pod import PodIdentity, announce_secret, is_one_container, runtime_pod
 from appfn.core.manifests.pool import claim_patch
 from appfn.core.manifests.runtime_pod import AGENT_PORT, RUNTIME_PORT, RuntimePodTemplate, template_digest
+from appfn.core.values import Value
 from appfn.dispatch import failures
 from appfn.dispatch.failures import NotServedError
 from appfn.dispatch.fleet import Fleet, PodCluster
@@ -73,15 +74,16 @@ class Ports:
     agent: int = AGENT_PORT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Code:
+class Code(Value, frozen=True, kw_only=True):
     """What is loaded into a pod."""
+
+    hidden = frozenset({"variables"})
 
     deployment: ObjectMeta
     entrypoint: str
     artifacts: Mapping[Architecture, str]
     """Digest of the built artifact per architecture that is ready."""
-    variables: Mapping[str, str] | None = field(repr=False)
+    variables: Mapping[str, str] | None
     """Environment of the runtime's process; None where only the next call knows it."""
 
 

@@ -1,16 +1,14 @@
 """Where the settings of a group of pods come from."""
 
-from dataclasses import dataclass
-
 from appfn.api.function import Function
 from appfn.api.runtime import Runtime
 from appfn.core.manifests.runtime_pod import RuntimePodTemplate
 from appfn.core.shares import ALONE, Part, share_of
+from appfn.core.values import Value
 from appfn.dispatch.scaling import Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Value, frozen=True):
     """A Function and its Runtime as one caller saw them."""
 
     function: Function

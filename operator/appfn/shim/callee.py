@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from appfn.api.deployment import Deployment
 from appfn.api.function import Function
@@ -20,9 +21,9 @@ class Project:
     origins: Origins = field(default=Origins(), compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Callee:
-    """A function that can be called now, with all that a call needs to know."""
+    """A function that can be called now, with all that a call needs to know; much of it is found out once."""
 
     project: Project
     function: Function
@@ -35,12 +36,12 @@ class Callee:
     part: Part = ALONE
     """The process this is."""
 
-    @property
+    @cached_property
     def entrypoint(self) -> str:
         """The file to run."""
         return self.deployment.spec.entrypoint or self.runtime.spec.entrypoint
 
-    @property
+    @cached_property
     def memory_mb(self) -> int:
         """Memory of each of its pods, in MiB."""
         return memory_mb(self.function.spec.resources or self.runtime.spec.resources)
@@ -50,7 +51,7 @@ class Callee:
         """How many calls of the function this process can run at once."""
         return capacity(self.function, self.runtime, self.part)
 
-    @property
+    @cached_property
     def minimum(self) -> int:
         """How many pods this process keeps loaded."""
         return share_of(self.function, self.function.spec.scaling.min_replicas, self.part)

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import assert_never
 
+import orjson
+
 from appfn.api.base import Json
 from appfn.api.execution import ExecutionPhase
 from appfn.core.records import ExecutionRecord, Outcome
@@ -63,7 +65,10 @@ def timestamp(moment: datetime) -> str:
     """Return a date as the API of 1.0 and later writes it: `2020-10-15T06:38:00.000+00:00`."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="milliseconds")
+    if not moment.microsecond:
+        return moment.isoformat(timespec="milliseconds")
+    # Twice as fast, with `…678901+00:00` of which the milliseconds are to stay.
+    return f"{orjson.dumps(moment)[1:24].decode()}+00:00"
 
 
 def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -93,10 +92,13 @@ class RecordBuffer:
         return True
 
     async def _wait_for_room(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), PATIENCE)
-        if not self._room.is_set():
-            raise TransientError("the buffer of executions to be stored is full: the database does not answer")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not self._room.is_set():  # others that waited may have taken it already
+                    await self._room.wait()
+        except TimeoutError:
+            message = "the buffer of executions to be stored is full: the database does not answer"
+            raise TransientError(message) from None
 
     @property
     def _full(self) -> bool:

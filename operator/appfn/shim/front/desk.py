@@ -78,8 +78,10 @@ class Desk:
         self._app = app
         """Opened by the time the first request comes; what each request needs of it is looked up once."""
         self._heads: dict[bytes, Known] = {}
-        self._date = ""
-        self._date_at = 0.0
+        self._starts: dict[int, str] = {}
+        """What responses begin with, by status."""
+        self._second = 0.0
+        """When that was made, in whole seconds."""
 
     @cached_property
     def _catalog(self) -> Catalog:
@@ -240,20 +242,26 @@ class Desk:
 
     def _response(self, status: int, headers: dict[str, str], content: bytes, *, request_id: str) -> bytes:
         lines = [
-            f"HTTP/1.1 {status} {_REASONS[status]}",
-            f"Content-Type: {http.CONTENT_TYPE}",
-            f"Content-Length: {len(content)}",
-            f"Date: {self._now()}",
+            f"{self._start(status)}Content-Length: {len(content)}",
             f"X-Request-Id: {request_id}",
-            "X-Content-Type-Options: nosniff",
             *[f"{name}: {value}" for name, value in headers.items()],
         ]
         if self.draining:
             lines.append("Connection: close")  # whoever keeps it is to come back to another replica
-        return "\r\n".join([*lines, "", ""]).encode() + content
+        lines.append("\r\n")
+        return "\r\n".join(lines).encode() + content
 
-    def _now(self) -> str:
+    def _start(self, status: int) -> str:
+        """Return what responses of this second begin with."""
         now = time.time()
-        if now - self._date_at >= 1:
-            self._date, self._date_at = formatdate(now, usegmt=True), now // 1
-        return self._date
+        if now - self._second >= 1:
+            self._starts.clear()
+            self._second = now // 1
+        if status not in self._starts:
+            self._starts[status] = (
+                f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
+                f"Content-Type: {http.CONTENT_TYPE}\r\n"
+                f"Date: {formatdate(now, usegmt=True)}\r\n"
+                "X-Content-Type-Options: nosniff\r\n"
+            )
+        return self._starts[status]

@@ -99,9 +99,10 @@ async def changes(request: web.Request) -> web.Response:
     after = http.number(request, "after", default=-1, low=-1, high=MAX_POSITION)
     wait = http.seconds(request, "wait", high=MAX_WAIT_SECONDS)
     store = request.app[STORE]
-    if after >= 0 and wait:
-        await _unless_draining(request, after, wait)
     page = await store.changes(after)
+    if page.next == after and wait:
+        await _unless_draining(request, after, wait)
+        page = await store.changes(after)
     shown = [
         {
             "namespace": change.namespace,
