@@ -5,7 +5,7 @@ from typing import ClassVar
 import msgspec
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
+class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Say `frozen=True, kw_only=True` in each that inherits. Changed by `msgspec.structs.replace`, into another one."""
 
     hidden: ClassVar[frozenset[str]] = frozenset()

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self, TypeAlias
 
 from msgspec import structs
 
@@ -68,9 +68,8 @@ class Place:
     """Where the agents of its pods announce themselves."""
 
 
-class _GroupKey(NamedTuple):
-    function_uid: str
-    deployment_uid: str
+_GroupKey: TypeAlias = tuple[str, str]
+"""Uids of a function and of a deployment."""
 
 
 class Dispatcher:
@@ -213,12 +212,12 @@ class Dispatcher:
         if self._closing:
             return
         self._targets = targets
-        called = {key.function_uid for key in self._groups}
+        called = {uid for uid, _ in self._groups}
         wanted: set[_GroupKey] = set()
         for uid, target in targets.items():
             if uid not in called and not target.function.spec.scaling.min_replicas:
                 continue  # as most of thousands
-            key = _GroupKey(uid, target.deployment_uid)
+            key = (uid, target.deployment_uid)
             wanted.add(key)
             if target.function.spec.scaling.min_replicas:
                 self._hand_over(key)
@@ -239,17 +238,17 @@ class Dispatcher:
 
     def overloaded(self, function_uid: str, deployment_uid: str) -> float | None:
         """Return after how many seconds to come back where `invoke` would find the deployment's queue full now."""
-        group = self._groups.get(_GroupKey(function_uid, deployment_uid))
+        group = self._groups.get((function_uid, deployment_uid))
         return group.retry_after if group is not None else None
 
     def ready(self, function_uid: str, deployment_uid: str) -> int:
         """Return how many loaded pods a deployment has."""
-        group = self._groups.get(_GroupKey(function_uid, deployment_uid))
+        group = self._groups.get((function_uid, deployment_uid))
         return group.replicas().ready if group is not None else 0
 
     def replicas(self, function_uid: str) -> Replicas:
         """Return what a function has now, all its deployments together."""
-        mine = (group for key, group in self._groups.items() if key.function_uid == function_uid)
+        mine = (group for key, group in self._groups.items() if key[0] == function_uid)
         return sum((group.replicas() for group in mine), Replicas())
 
     def functions(self) -> Mapping[tuple[str, str], Replicas]:
@@ -318,7 +317,7 @@ class Dispatcher:
 
     def _group(self, source: Source, code: Code) -> Group:
         """Return the group that serves this code now; one whose pods are of an outdated template is replaced."""
-        key = _GroupKey(source.function.metadata.uid, code.deployment.uid)
+        key = (source.function.metadata.uid, code.deployment.uid)
         group = self._groups.get(key)
         if group is not None and group.adopt(source, code):
             return group
@@ -330,7 +329,7 @@ class Dispatcher:
 
     def _hand_over(self, key: _GroupKey) -> None:
         """Let the deployment that served before the one of `key` go on until that one is loaded."""
-        for other in [known for known in self._groups if known.function_uid == key.function_uid and known != key]:
+        for other in [known for known in self._groups if known[0] == key[0] and known != key]:
             if self._groups[other].replicas().ready:
                 self._outgoing.setdefault(other, self._now())
         self._outgoing.pop(key, None)
@@ -347,18 +346,18 @@ class Dispatcher:
             asyncio.get_running_loop().call_later(_HANDOVER_SECONDS, self._look_again)
 
     def _succeeded(self, key: _GroupKey) -> bool:
-        since, target = self._outgoing.get(key), self._targets.get(key.function_uid)
+        since, target = self._outgoing.get(key), self._targets.get(key[0])
         if since is None or target is None:
             return True
         if self._now() - since < _HANDOVER_SECONDS:
             return False
-        loaded = self.ready(key.function_uid, target.deployment_uid)
+        loaded = self.ready(key[0], target.deployment_uid)
         late = self._now() - since > self._services.wait_seconds
         return late or loaded >= Source(target.function, target.runtime, self._part).limits().minimum
 
     def _look_again(self) -> None:
         if not self._closing:
-            self._retire({_GroupKey(uid, target.deployment_uid) for uid, target in self._targets.items()})
+            self._retire({(uid, target.deployment_uid) for uid, target in self._targets.items()})
 
     def _home(self, pod: Json) -> Home | None:
         """Return the pods of the deployment that a pod was made for, if that is still to run."""

@@ -30,8 +30,10 @@ BURST = 40
 """Functions marked at once after a quiet time."""
 WAIT_SECONDS = 25.0
 """How long one poll waits for a change."""
-PAUSE_SECONDS = 0.1
-"""Between two polls, so that a busy shim has more to tell in each."""
+PAUSE_SECONDS = 0.5
+"""Between two polls, so that a busy shim has more to tell in each: a poll costs it as much as thirty calls."""
+SHORT_PAUSE_SECONDS = 0.1
+"""The same while Executions are under way, whose end somebody may wait for."""
 AWAY_SECONDS = 5.0
 """Pause after a poll that failed."""
 _FROM_NOW_ON = -1
@@ -80,7 +82,7 @@ async def follow(deps: Dependencies, *, clock: Callable[[], float]) -> None:
             await asyncio.sleep(AWAY_SECONDS)
         else:
             position = page.next
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(SHORT_PAUSE_SECONDS if deps.submitted else PAUSE_SECONDS)
 
 
 async def _mark(deps: Dependencies, changes: Iterable[Change], throttle: Throttle) -> None:

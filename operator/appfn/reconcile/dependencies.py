@@ -58,6 +58,9 @@ class Submitted:
         self._keys: OrderedDict[str, Key] = OrderedDict()
         self._limit = limit
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def get(self, uid: str) -> Key | None:
         """Return the name, None where it is not known here."""
         return self._keys.get(uid)

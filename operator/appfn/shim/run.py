@@ -28,7 +28,7 @@ KEEPALIVE_SECONDS = 75.0
 """An idle connection, or one that has not sent a whole request head, is closed after so long."""
 CANCEL_SECONDS = 1.0
 """What calls get to notice that they were cancelled."""
-_COLLECT_AFTER = 20_000
+_COLLECT_AFTER = 5000
 """Objects made and not freed after which the young ones are looked through for cycles; Python's own number is 2,000."""
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)

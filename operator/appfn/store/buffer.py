@@ -4,17 +4,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from appfn.errors import TransientError
 from appfn.store.database import Database, database_errors
-from appfn.store.recording import Record, script
+from appfn.store.recording import Record, rows, script
 from appfn.store.signals import Bell
 
 _log = logging.getLogger(__name__)
 
 _MAX_BATCH: Final = 500
 """Records in a transaction: bounds its length."""
+_SLICE: Final = 32
+"""Records made into rows at once."""
 _MAX_RECORDS: Final = 10_000
 _MAX_BYTES: Final = 64 * 1024 * 1024
 PATIENCE: Final = 10.0
@@ -108,7 +110,7 @@ class RecordBuffer:
         """Commit; False when the database does not answer, and the batch stays."""
         try:
             with database_errors():
-                await self._database.run(script(batch, self._database.writer.dialect))
+                await self._database.run(script(await self._rows(batch), self._database.writer.dialect))
         except TransientError:
             return False
         except Exception as error:  # noqa: BLE001 - what cannot be written is no reason not to write the rest
@@ -118,6 +120,14 @@ class RecordBuffer:
             _log.error("execution not stored", extra=context)
         self._forget(batch)
         return True
+
+    async def _rows(self, batch: Sequence[Record]) -> list[tuple[Any, ...]]:
+        """Return the rows of records, made a few at a time: calls that come meanwhile are not to wait for all."""
+        found: list[tuple[Any, ...]] = []
+        for start in range(0, len(batch), _SLICE):
+            found += rows(batch[start : start + _SLICE], self._database.writer.dialect)
+            await asyncio.sleep(0)
+        return found
 
     def _forget(self, batch: Sequence[Record]) -> None:
         for record in batch:

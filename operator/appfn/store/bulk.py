@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, Boolean, Dialect, Table
+from sqlalchemy import JSON, Boolean, ColumnElement, Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -28,7 +28,10 @@ _EMPTY: Mapping[type, str | None] = {type(None): None, list: "[]", dict: "{}"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Insert:
+class Insert:
+    """What inserts rows of the same columns, those with a default among them, unless they are there."""
+
+    dialect: str
     head: str
     """INSERT INTO … VALUES."""
     group: str
@@ -38,35 +41,43 @@ class _Insert:
     converters: Sequence[tuple[int, Callable[[Any], Any]]]
     """What turns values into the driver's, by place; most are there as they are."""
 
-    def parameters(self, row: Row) -> list[Any]:
+    def parameters(self, row: Row) -> tuple[Any, ...]:
+        """Return a row as the driver takes it."""
         values = list(self.values(row))
         for place, into in self.converters:
             values[place] = into(values[place])
-        return values
+        return tuple(values)
 
-    def statement(self, rows: int) -> str:
+    def script(self, rows: Sequence[tuple[Any, ...]]) -> Script:
+        """Return what inserts rows, given as their parameters."""
+        if self.dialect != "sqlite":  # asyncpg sends all of them before it waits
+            return [Statement(self._statement(1), rows)]
+        script, start = [], 0
+        for size in _SIZES:
+            end = len(rows) - (len(rows) - start) % size
+            parts = [tuple(chain.from_iterable(rows[at : at + size])) for at in range(start, end, size)]
+            if parts:
+                script.append(Statement(self._statement(size), parts))
+            start = end
+        return script
+
+    def _statement(self, rows: int) -> str:
         return self.head + self.group + f", {self.group}" * (rows - 1) + _UPSERT
 
 
-def inserts(dialect: Dialect, table: Table, rows: Sequence[Row], *, computed: Mapping[str, Any]) -> Script:
-    """Return what inserts rows that have the same columns, those with a default among them, unless they are there.
-
-    `computed`: columns that the database finds itself, and how; what rows have of them is not looked at.
-    """
-    prepared = _prepared(
-        dialect, table, tuple(name for name in rows[0] if name not in computed), tuple(computed.items())
-    )
-    values = [prepared.parameters(row) for row in rows]
-    if dialect.name != "sqlite":  # asyncpg sends all of them before it waits
-        return [Statement(prepared.statement(1), [tuple(each) for each in values])]
-    script, start = [], 0
-    for size in _SIZES:
-        end = len(values) - (len(values) - start) % size
-        parts = [tuple(chain.from_iterable(values[at : at + size])) for at in range(start, end, size)]
-        if parts:
-            script.append(Statement(prepared.statement(size), parts))
-        start = end
-    return script
+@lru_cache(maxsize=16)
+def insert(dialect: Dialect, table: Table, columns: tuple[str, ...], *, sequence: ColumnElement[int]) -> Insert:
+    """Return what inserts rows that have these columns; the database finds the column `sequence` itself."""
+    into = postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+    statement = into.values({**dict.fromkeys(columns), "sequence": sequence}).on_conflict_do_nothing()
+    compiled = statement.compile(dialect=dialect)
+    order = compiled.positiontup
+    assert order is not None, "both drivers take parameters by position"
+    head, values, group = str(compiled).removesuffix(_UPSERT).partition(" VALUES ")
+    converters = [
+        (place, found) for place, name in enumerate(order) if (found := _converter(table.c[name].type, dialect))
+    ]
+    return Insert(dialect.name, head + values, group, itemgetter(*order), converters)
 
 
 def _converter(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
@@ -87,18 +98,3 @@ def _json(value: object) -> str | None:
     if not value:
         return _EMPTY[type(value)]
     return orjson.dumps(value).decode()
-
-
-@lru_cache(maxsize=16)
-def _prepared(
-    dialect: Dialect, table: Table, columns: tuple[str, ...], computed: tuple[tuple[str, Any], ...]
-) -> _Insert:
-    insert = postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
-    statement = insert.values(dict.fromkeys(columns) | dict(computed)).on_conflict_do_nothing()
-    compiled = statement.compile(dialect=dialect)
-    order = compiled.positiontup
-    assert order is not None, "both drivers take parameters by position"
-    head, values, group = str(compiled).removesuffix(_UPSERT).partition(" VALUES ")
-    into = {name: _converter(table.c[name].type, dialect) for name in columns}
-    converters = [(place, found) for place, name in enumerate(order) if (found := into[name]) is not None]
-    return _Insert(head + values, group, itemgetter(*order), converters)

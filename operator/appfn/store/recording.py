@@ -5,12 +5,13 @@ loop little more than its rows. What the batch adds to counts and usage the data
 the commit, which no other row has yet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Dialect, select
 
 from appfn.core.records import ExecutionRecord
-from appfn.store.bulk import inserts
+from appfn.store.bulk import insert
 from appfn.store.rows import row_of_record
 from appfn.store.schema import EXECUTIONS, FEED
 from appfn.store.script import Script, Statement
@@ -52,7 +53,8 @@ _USAGE = Statement(
         compute_mb_ms = usage.compute_mb_ms + excluded.compute_mb_ms
     """  # noqa: S608 - all of it is ours
 )
-_SEQUENCE = {"sequence": select(FEED.c.sequence).scalar_subquery()}
+_SEQUENCE = select(FEED.c.sequence).scalar_subquery()
+_COLUMNS = tuple(column.name for column in EXECUTIONS.c if column.name not in {"sequence", "worker", "lease_until"})
 
 
 class Record:
@@ -69,11 +71,16 @@ class Record:
         self.size = _OVERHEAD + texts + len(request.data) + len(request.event_data)
 
 
-def script(records: Sequence[Record], dialect: Dialect) -> Script:
-    """Return what stores records, in a transaction of its own; may be repeated.
+def rows(records: Iterable[Record], dialect: Dialect) -> list[tuple[Any, ...]]:
+    """Return the rows of records, as the driver takes them."""
+    into = insert(dialect, EXECUTIONS, _COLUMNS, sequence=_SEQUENCE)
+    return [into.parameters(row_of_record(each.record, sequence=0)) for each in records]
+
+
+def script(stored: Sequence[tuple[Any, ...]], dialect: Dialect) -> Script:
+    """Return what stores `rows` of records, in a transaction of its own; may be repeated.
 
     A record that is there already stays as it is, and one that was deleted meanwhile gone.
     """
-    rows = [row_of_record(each.record, sequence=0) for each in records]
-    stored = inserts(dialect, EXECUTIONS, rows, computed=_SEQUENCE)
-    return [_NEXT_SEQUENCE, *stored, _WITHOUT_DELETED, _COUNTS, _USAGE]
+    into = insert(dialect, EXECUTIONS, _COLUMNS, sequence=_SEQUENCE)
+    return [_NEXT_SEQUENCE, *into.script(stored), _WITHOUT_DELETED, _COUNTS, _USAGE]

@@ -19,7 +19,7 @@ from appfn.core.observed import Changes
 from appfn.errors import TransientError
 from appfn.kube.protocols import Cluster
 from appfn.reconcile import change_feed
-from appfn.reconcile.change_feed import COALESCE_SECONDS, PAUSE_SECONDS, Throttle
+from appfn.reconcile.change_feed import COALESCE_SECONDS, PAUSE_SECONDS, SHORT_PAUSE_SECONDS, Throttle
 from appfn.reconcile.dependencies import Controller, Dependencies
 from appfn.reconcile.shim_client import Shim
 from support.clock import on_virtual_clock
@@ -46,10 +46,12 @@ class Feed:
 
     pages: list[Changes | Exception]
     asked: list[int] = field(default_factory=list)
+    last_asked: float = 0.0
 
     async def changes(self, after: int, *, wait: float) -> Changes:
         assert wait > 0
         self.asked.append(after)
+        self.last_asked = asyncio.get_running_loop().time()
         if not self.pages:
             await asyncio.get_running_loop().create_future()
         page = self.pages.pop(0)
@@ -104,10 +106,23 @@ async def test_a_finished_call_marks_counts_and_history() -> None:
 @on_virtual_clock
 async def test_a_busy_function_is_marked_once_in_five_seconds() -> None:
     begun = asyncio.get_running_loop().time()
-    marks, _ = await run(page(0), *(page(number, change(), change()) for number in range(1, 50)))
+    marks, _ = await run(page(0), *(page(number, change(), change()) for number in range(1, 11)))
 
     first = begun + PAUSE_SECONDS
     assert marks.due == {round(first, 3), round(first + COALESCE_SECONDS, 3)}
+
+
+@on_virtual_clock
+@pytest.mark.parametrize(
+    ("submitted", "pause"), [((), PAUSE_SECONDS), ([("uid-x", Key("shop", "x"))], SHORT_PAUSE_SECONDS)]
+)
+async def test_a_busy_shim_is_asked_less_often_while_nobody_waits_for_an_execution(
+    submitted: Sequence[tuple[str, Key]], pause: float
+) -> None:
+    begun = asyncio.get_running_loop().time()
+    _, feed = await run(*(page(number, change()) for number in range(5)), submitted=submitted)
+
+    assert feed.last_asked - begun == pytest.approx(5 * pause)
 
 
 @on_virtual_clock

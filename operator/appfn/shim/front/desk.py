@@ -12,12 +12,13 @@ from datetime import datetime
 from email.utils import formatdate
 from functools import cached_property
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiohttp import web
 
 from appfn.core import shares
 from appfn.core.shares import Part
+from appfn.core.values import Value
 from appfn.shim import access_log, http, models, requests
 from appfn.shim.auth.access import EXECUTE
 from appfn.shim.auth.authenticator import KEY_HEADER, Authenticator, Verified
@@ -48,7 +49,7 @@ class Known:
     admitted: "Admitted | None" = None
 
 
-class _Asking(NamedTuple):
+class _Asking(Value, frozen=True):
     """A request, as it is being answered."""
 
     known: Known
