@@ -1,5 +1,9 @@
-"""A bare aiohttp proxy, the baseline: `python bench/bare_proxy.py PORT TARGET`, on uvloop, one process."""
+"""A bare aiohttp proxy, the baseline: `python bench/bare_proxy.py PORT TARGET LOOP`, one process.
 
+LOOP: `asyncio`, as aiohttp comes, or `uvloop`.
+"""
+
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 
@@ -31,5 +35,5 @@ async def _serve() -> web.Application:
 
 
 if __name__ == "__main__":
-    loop = uvloop.new_event_loop()
+    loop = uvloop.new_event_loop() if sys.argv[3] == "uvloop" else asyncio.new_event_loop()
     web.run_app(_serve(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, loop=loop)

@@ -21,13 +21,13 @@ _WARM_UP = 1.0
 
 
 @contextmanager
-def bare_proxy(target: Call) -> Iterator[Call]:
-    """Yield the call through a bare aiohttp proxy on this machine."""
+def bare_proxy(target: Call, *, loop: str = "asyncio") -> Iterator[Call]:
+    """Yield the call through a bare aiohttp proxy on this machine, which runs on `asyncio` or `uvloop`."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     host, target_port = target.address
     url = f"http://{host}:{target_port}/"
-    process = subprocess.Popen([sys.executable, str(Path(__file__).parent / "bare_proxy.py"), str(port), url])
+    process = subprocess.Popen([sys.executable, str(Path(__file__).parent / "bare_proxy.py"), str(port), url, loop])
     try:
         call = replace(target, address=("127.0.0.1", port))
         wait_for(lambda: answers(call), within=30)
