@@ -91,20 +91,25 @@ class Times(Value, frozen=True, kw_only=True):
     @classmethod
     def of(cls, wire: Mapping[str, int]) -> Self:
         """Return what `to_json` wrote; 0 for what it does not have."""
-        return cls(**{field: wire.get(name, 0) for field, name in _TIMES.items()})
+        return cls(
+            queue_ms=wire.get("queueMs", 0),
+            claim_ms=wire.get("claimMs", 0),
+            load_ms=wire.get("loadMs", 0),
+            boot_ms=wire.get("bootMs", 0),
+            run_ms=wire.get("runMs", 0),
+        )
 
     def to_json(self) -> Json:
         """Return the wire form of `PhaseTimes`."""
-        return {name: getattr(self, field) for field, name in _TIMES.items()}
+        return {
+            "queueMs": self.queue_ms,
+            "claimMs": self.claim_ms,
+            "loadMs": self.load_ms,
+            "bootMs": self.boot_ms,
+            "runMs": self.run_ms,
+        }
 
 
-_TIMES = {
-    "queue_ms": "queueMs",
-    "claim_ms": "claimMs",
-    "load_ms": "loadMs",
-    "boot_ms": "bootMs",
-    "run_ms": "runMs",
-}
 _NO_TIMES = Times()
 
 

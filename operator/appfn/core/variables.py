@@ -8,8 +8,6 @@ from appfn.api.function import Function
 from appfn.api.runtime import Runtime
 from appfn.core.records import ExecutionRequest
 
-PREFIX = "APPWRITE_FUNCTION_"
-
 
 def payload(request: ExecutionRequest) -> str:
     """Return what `req.payload` is: the data given by a caller, empty for events (and for the ticks of schedules)."""
@@ -39,12 +37,12 @@ def injected(
 def constant(project: str, function: Function, deployment: Deployment, runtime: Runtime) -> dict[str, str]:
     """Return those of the twelve that are the same for each execution of a deployment."""
     return {
-        PREFIX + "ID": function.appwrite_id,
-        PREFIX + "NAME": function.display_name,
-        PREFIX + "DEPLOYMENT": deployment.appwrite_id,
-        PREFIX + "PROJECT_ID": project,
-        PREFIX + "RUNTIME_NAME": runtime.spec.display_name,
-        PREFIX + "RUNTIME_VERSION": runtime.spec.version,
+        "APPWRITE_FUNCTION_ID": function.appwrite_id,
+        "APPWRITE_FUNCTION_NAME": function.display_name,
+        "APPWRITE_FUNCTION_DEPLOYMENT": deployment.appwrite_id,
+        "APPWRITE_FUNCTION_PROJECT_ID": project,
+        "APPWRITE_FUNCTION_RUNTIME_NAME": runtime.spec.display_name,
+        "APPWRITE_FUNCTION_RUNTIME_VERSION": runtime.spec.version,
     }
 
 
@@ -52,12 +50,12 @@ def of_request(request: ExecutionRequest) -> dict[str, str]:
     """Return those of the twelve that an execution brings."""
     event = request.trigger is Trigger.EVENT
     return {
-        PREFIX + "TRIGGER": request.trigger.value,
-        PREFIX + "EVENT": request.event if event else "",
-        PREFIX + "EVENT_DATA": request.event_data if event else "",
-        PREFIX + "DATA": payload(request),
-        PREFIX + "USER_ID": request.user_id,
-        PREFIX + "JWT": request.jwt,
+        "APPWRITE_FUNCTION_TRIGGER": request.trigger.value,
+        "APPWRITE_FUNCTION_EVENT": request.event if event else "",
+        "APPWRITE_FUNCTION_EVENT_DATA": request.event_data if event else "",
+        "APPWRITE_FUNCTION_DATA": payload(request),
+        "APPWRITE_FUNCTION_USER_ID": request.user_id,
+        "APPWRITE_FUNCTION_JWT": request.jwt,
     }
 
 

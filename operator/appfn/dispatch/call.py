@@ -84,8 +84,17 @@ class Call:
 
     async def run(self) -> Outcome | None:
         """Send and judge. None: the pod took no connection, nothing was sent. Cancelling leaves what was sent alone."""
+        pod, services, invocation = self.slot.pod, self._services, self._invocation
         try:
-            await self._send()
+            request = v2.encode(invocation, key=pod.runtime_key)
+            self._began = services.now()
+            self._exchange = await services.upstream.send(
+                Address(pod.address.result(), services.port),
+                request,
+                seconds=float(invocation.timeout),
+                limit=v2.MAX_ENVELOPE,
+                on_end=self._on_reply,
+            )
         except NotSentError:
             self._on_end(self)
             return None
@@ -93,22 +102,10 @@ class Call:
             self.pod_usable = True  # nothing was sent
             self._on_end(self)
             raise
-        end = await self._end
-        return self._outcome(v2.decode(end) if isinstance(end, Reply) else end)
-
-    async def _send(self) -> None:
-        pod, services, invocation = self.slot.pod, self._services, self._invocation
-        request = v2.encode(invocation, key=pod.runtime_key)
-        self._began = services.now()
-        self._exchange = await services.upstream.send(
-            Address(pod.address.result(), services.port),
-            request,
-            seconds=float(invocation.timeout),
-            limit=v2.MAX_ENVELOPE,
-            on_end=self._on_reply,
-        )
         if self._aborted is not None:
             self._exchange.close()
+        end = await self._end
+        return self._outcome(v2.decode(end) if isinstance(end, Reply) else end)
 
     def _outcome(self, outcome: Outcome) -> Outcome:
         """Return the outcome with what it took, the wait for the pod included."""

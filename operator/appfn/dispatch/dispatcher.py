@@ -301,8 +301,8 @@ class Dispatcher:
             group.release(slot, pod_usable=True, answered=False)
             raise
 
-    async def _call(self, group: Group, slot: Slot, invocation: Invocation) -> Outcome | None:
-        """Run the call, which the caller's cancellation does not reach once it is sent."""
+    def _call(self, group: Group, slot: Slot, invocation: Invocation) -> Awaitable[Outcome | None]:
+        """Return the run of a call, which the caller's cancellation does not reach once it is sent."""
 
         def on_end(call: Call) -> None:
             group.end(call)
@@ -313,7 +313,7 @@ class Dispatcher:
         self._work.enter()
         self._counters.calls += 1
         self._counters.cold_calls += slot.cold
-        return await call.run()
+        return call.run()
 
     def _group(self, source: Source, code: Code) -> Group:
         """Return the group that serves this code now; one whose pods are of an outdated template is replaced."""

@@ -6,6 +6,7 @@ change ends in `_step`: hand free slots to the queue, decide, act on the plan, s
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -17,6 +18,7 @@ from appfn.api.base import Json
 from appfn.api.execution import Failure
 from appfn.api.runtime import Architecture
 from appfn.core.manifests.runtime_pod import template_digest
+from appfn.core.records import Times
 from appfn.dispatch import failures
 from appfn.dispatch.call import Call
 from appfn.dispatch.failures import NotServedError
@@ -32,6 +34,7 @@ from appfn.errors import QueueFullError
 
 _log = logging.getLogger(__name__)
 
+_NOT_AT_ALL: Final = Times()
 _RETRY_AFTER: Final = 1.0
 """Seconds a caller is told to wait when the queue is full."""
 _LOST_CLAIMS: Final = 3
@@ -61,7 +64,7 @@ class Group:
         self._closed = False
         self._pods: dict[str, RuntimePod] = {}
         self._launches: dict[str, asyncio.Task[None]] = {}
-        self._calls: dict[str, set[Call]] = {}
+        self._calls: defaultdict[str, set[Call]] = defaultdict(set)
         self._queue: Final = Line()
         self._trouble: Final = Trouble()
         self._lost_claims = 0
@@ -104,7 +107,10 @@ class Group:
         if not self._architectures():
             raise NotServedError(failures.no_architecture())
         if not self._queue and (pod := self._free_pod()) is not None:
-            return self._grant(pod, since)
+            if again:
+                return self._grant(pod, since)
+            pod.in_flight += 1
+            return Slot(pod=pod, cold=False, waited=_NOT_AT_ALL)
         if self.retry_after is not None and not again:
             message = f"{len(self._queue)} executions of function {self.template.function} are waiting already"
             raise QueueFullError(message, retry_after=self.retry_after)
@@ -133,7 +139,7 @@ class Group:
 
     def attach(self, call: Call) -> None:
         """Tell that a call runs in its slot, so that it ends when its pod vanishes."""
-        self._calls.setdefault(call.slot.pod.key.name, set()).add(call)
+        self._calls[call.slot.pod.key.name].add(call)
 
     def end(self, call: Call) -> None:
         """Undo `attach`, and give the slot back."""
@@ -233,10 +239,9 @@ class Group:
         return waiter.granted()
 
     def _grant(self, pod: RuntimePod, since: float) -> Slot:
-        now = self._services.now()
         pod.in_flight += 1
         cold = pod.timeline.loaded > since
-        return Slot(pod=pod, cold=cold, waited=pod.timeline.waited(since, now))
+        return Slot(pod=pod, cold=cold, waited=pod.timeline.waited(since, self._services.now()))
 
     def _hand_on(self, pod: RuntimePod) -> bool:
         """Give a slot that has come free to the call that waits longest; False where none does, or none is free."""

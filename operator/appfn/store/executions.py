@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Self
@@ -97,7 +97,7 @@ class ExecutionStore:
         """
         return await self._commits.submit(Accept(request, queue_limit))
 
-    async def record(self, record: ExecutionRecord) -> None:
+    def record(self, record: ExecutionRecord) -> Awaitable[None]:
         """Store a finished execution that was never queued (sync); returns at once, durable within `flush_seconds`.
 
         Waits only while the buffer is full. `get` and every list of this process see it immediately.
@@ -107,7 +107,7 @@ class ExecutionStore:
         """
         if not record.phase.terminal or record.outcome is None:
             raise ValueError("only an execution that has ended can be recorded")
-        await self._commits.records.put(Record(record))
+        return self._commits.records.put(Record(record))
 
     async def flush(self) -> None:
         """Return when everything given to `record` before is durable."""

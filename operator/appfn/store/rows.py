@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
 
+from msgspec import structs
 from sqlalchemy import CursorResult
 
 from appfn.api.execution import ExecutionPhase, Failure, Trigger
@@ -72,12 +73,15 @@ def row_of_record(record: ExecutionRecord, *, sequence: int) -> Row:
 
 def outcome_columns(outcome: Outcome) -> Row:
     """Return the columns that the end of an execution sets."""
+    response, stdout, stderr = outcome.response, outcome.stdout, outcome.stderr
+    if not _is_plain(response, stdout, stderr) or len(response) + len(stdout) + len(stderr) > MAX_OUTPUT:
+        response, stdout, stderr = cut(response), cut(stdout), cut(stderr)
     return {
         "phase": outcome.phase.value,
         "status_code": outcome.status_code,
-        "response": cut(outcome.response),
-        "stdout": cut(outcome.stdout),
-        "stderr": cut(outcome.stderr),
+        "response": response,
+        "stdout": stdout,
+        "stderr": stderr,
         "duration": outcome.duration,
         "cold_start": outcome.cold_start,
         "times": outcome.times.to_json(),
@@ -104,10 +108,13 @@ def record_of(row: Stored, *, secrets: bool = False) -> ExecutionRecord:
 
 
 def _request_columns(request: ExecutionRequest) -> Row:
-    permissions = [clean(permission) for permission in request.permissions]
-    headers, key = request.headers, request.idempotency_key
+    key, headers = request.idempotency_key, request.headers
+    texts = request.path, request.data, request.event_data, request.event, request.user_id, request.replay_of
+    if not _is_plain(request.id, request.method, key or "", *texts, *request.permissions):
+        request = _cleaned(request)
+    permissions = list(request.permissions)
     return {
-        "id": clean(request.id),
+        "id": request.id,
         "namespace": request.namespace,
         "function": request.function,
         "function_uid": request.function_uid,
@@ -115,19 +122,42 @@ def _request_columns(request: ExecutionRequest) -> Row:
         "trigger": request.trigger.value,
         "max_attempts": request.max_attempts,
         "scheduled_at": request.scheduled_at,
-        "replay_of": clean(request.replay_of),
-        "user_id": clean(request.user_id),
+        "replay_of": request.replay_of,
+        "user_id": request.user_id,
         "reader": _reader(permissions),
-        "event": clean(request.event),
-        "path": clean(request.path),
-        "method": clean(request.method),
-        "idempotency_key": None if key is None else clean(key),
+        "event": request.event,
+        "path": request.path,
+        "method": request.method,
+        "idempotency_key": request.idempotency_key,
         "body_hash": request.body_hash,
         "permissions": permissions,
         "headers": _clean_texts(headers) if headers else {},
-        "data": clean(request.data),
-        "event_data": clean(request.event_data),
+        "data": request.data,
+        "event_data": request.event_data,
     }
+
+
+def _is_plain(*texts: str) -> bool:
+    """Tell whether nothing in the texts can need to be replaced, as with nearly all: one look for all of them."""
+    together = "".join(texts)
+    return together.isascii() and "\0" not in together
+
+
+def _cleaned(request: ExecutionRequest) -> ExecutionRequest:
+    key = request.idempotency_key
+    return structs.replace(
+        request,
+        id=clean(request.id),
+        method=clean(request.method),
+        path=clean(request.path),
+        data=clean(request.data),
+        event=clean(request.event),
+        event_data=clean(request.event_data),
+        user_id=clean(request.user_id),
+        replay_of=clean(request.replay_of),
+        idempotency_key=None if key is None else clean(key),
+        permissions=tuple(clean(permission) for permission in request.permissions),
+    )
 
 
 def _reader(permissions: list[str]) -> str:

@@ -149,10 +149,13 @@ class Desk:
         request_id = known.head.request_id or new_request_id()
         status = 0
         drain.enter(task)
+        limits: dict[str, str] = {}
         try:
-            limits: dict[str, str] = {}
-            status, headers, content = await self._answer(_Asking(known, body, peer, limits), request_id)
-            return self._response(status, limits | headers, content, request_id=request_id)
+            status, headers, content = await self._executed(_Asking(known, body, peer, limits))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered
+            failure = error_of(error)
+            access_log.note_bug(error, failure, request_id)
+            status, headers, content = failure.problem.status, failure.headers, http.dumps(failure.body)
         finally:
             drain.leave(task)
             seconds = time.perf_counter() - started
@@ -168,14 +171,7 @@ class Desk:
                     remote=peer,
                     target={"functionId": known.head.function_id},
                 )
-
-    async def _answer(self, asking: "_Asking", request_id: str) -> tuple[int, dict[str, str], bytes]:
-        try:
-            return await self._executed(asking)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered
-            failure = error_of(error)
-            access_log.note_bug(error, failure, request_id)
-            return failure.problem.status, failure.headers, http.dumps(failure.body)
+        return self._response(status, limits | headers, content, request_id=request_id)
 
     async def _executed(self, asking: "_Asking") -> tuple[int, dict[str, str], bytes]:
         app, known, head = self._app, asking.known, asking.known.head
