@@ -36,6 +36,27 @@ async def test_memory_is_counted_with_the_time_it_was_held(store: ExecutionStore
     assert found.memory_mb == 512
 
 
+async def test_what_was_recorded_counts_as_what_was_queued_does(store: ExecutionStore) -> None:
+    outcomes = [
+        an_outcome(duration=0.0004),
+        an_outcome(duration=1.2346),
+        failed(duration=0.7),
+        an_outcome(duration=900),
+    ]
+    for outcome in outcomes:
+        record = a_finished(namespace="recorded", function_uid="uid-recorded", outcome=outcome)
+        await store.record(structs.replace(record, memory_mb=128))
+        queued, _ = await store.accept(a_request(namespace="queued", function_uid="uid-queued"), queue_limit=10)
+        await store.claim("w", limit=1, lease_seconds=15)
+        await store.begin(queued.id, "w")
+        await store.finish(queued.id, "w", attempt=1, outcome=outcome, memory_mb=128)
+
+    recorded = await store.usage("recorded", since=midnight(START), until=START + DAY)
+    assert recorded == await store.usage("queued", since=midnight(START), until=START + DAY)
+    counts = [await store.counts(f"uid-{name}") for name in ("recorded", "queued")]
+    assert counts[0].to_json() == counts[1].to_json() == {"total": 4, "completed": 3, "failed": 1}
+
+
 async def test_days_are_the_sum_of_their_hours_and_of_the_functions(store: ExecutionStore, clock: Clock) -> None:
     for hours in (0, 1, 20, 24, 30):
         await store.record(a_finished(at=START + timedelta(hours=hours)))
