@@ -339,7 +339,11 @@ async def test_the_command_of_the_page_runs_an_execution_again(
     (command,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     program = tmp_path / "kubectl"
     program.symlink_to(binaries.kubectl())
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBECONFIG": str(control_plane.kubeconfig)}
+    environment = {
+        "HOME": str(tmp_path),  # where it keeps its cache: without a home, in the working directory
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "KUBECONFIG": str(control_plane.kubeconfig),
+    }
     pasted = command.replace("NAME", f"--namespace {operator.namespace} run")
     done = await asyncio.create_subprocess_exec("sh", "-ec", pasted, env=environment)
 
