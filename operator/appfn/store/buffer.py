@@ -27,10 +27,12 @@ class RecordBuffer:
     """Records to be written, in the order in which they came."""
 
     def __init__(self, database: Database, *, delay: float, wake: Callable[[], None]) -> None:
-        """`wake` is called when `write` is due: `delay` seconds after the first record that waits, or sooner."""
+        """`wake` is called when records are `due`: `delay` seconds after the first that waits, or sooner."""
         self._database = database
         self._delay = delay
         self._wake = wake
+        self.due = False
+        """Whether it is time to write: others' writes that come sooner are no reason to."""
         self._records: dict[str, Record] = {}
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -56,12 +58,12 @@ class RecordBuffer:
         if record.key in self._records:
             return
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._delay, self._wake)
+            self._timer = asyncio.get_running_loop().call_later(self._delay, self._ask)
         self._records[record.key] = record
         self._bytes += record.size
         if self._full:
             self._room.clear()
-            self._wake()
+            self._ask()
 
     async def flush(self) -> None:
         """Return when all that is kept now is durable.
@@ -72,7 +74,7 @@ class RecordBuffer:
         waiting = set(self._records)
         if not waiting:
             return
-        self._wake()
+        self._ask()
         try:
             async with asyncio.timeout(PATIENCE):
                 while not waiting.isdisjoint(self._records):
@@ -82,6 +84,7 @@ class RecordBuffer:
 
     async def write(self) -> bool:
         """Write what is kept now, not what comes meanwhile; False when the database does not answer."""
+        self.due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -90,8 +93,13 @@ class RecordBuffer:
             batch = list(islice(self._records.values(), min(count, _MAX_BATCH)))
             count -= len(batch)
             if not await self._commit(batch):
+                self.due = True
                 return False
         return True
+
+    def _ask(self) -> None:
+        self.due = True
+        self._wake()
 
     async def _wait_for_room(self) -> None:
         try:
@@ -114,8 +122,9 @@ class RecordBuffer:
         except TransientError:
             return False
         except Exception as error:  # noqa: BLE001 - what cannot be written is no reason not to write the rest
-            if len(batch) > 1:  # one of them is at fault; alone, the others succeed
-                return all([await self._commit([record]) for record in batch])
+            if len(batch) > 1:  # one of them is at fault; without it, the others succeed
+                half = len(batch) // 2
+                return await self._commit(batch[:half]) and await self._commit(batch[half:])
             context = {"execution": batch[0].key, "error": type(error).__name__}
             _log.error("execution not stored", extra=context)
         self._forget(batch)

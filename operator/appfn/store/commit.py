@@ -62,8 +62,8 @@ class _Entry:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def settle(self, result: object) -> None:
-        """Tell whoever waits, unless they have gone."""
-        if self.done.cancelled():
+        """Tell whoever waits, unless they have gone or been told."""
+        if self.done.done():
             return
         if isinstance(result, Exception) and not isinstance(result, AppfnError):
             self.done.set_exception(result)
@@ -85,7 +85,8 @@ class GroupCommit:
     ) -> None:
         """Make a lane.
 
-        `delay` is how long records may wait; `committed` hears of each commit, `recorded` when records are durable.
+        `delay` is how long records may wait; `committed` hears of each commit but of those of records, of
+        which `recorded` does.
         """
         self._database = database
         self._now = now
@@ -118,28 +119,36 @@ class GroupCommit:
             if not self._closing:
                 await self._wake.wait()
             self._wake.clear()
-            answered = [await self._record(), await self._round(len(self._entries))]
-            if all(answered):
-                self._pause = _FIRST_PAUSE
+            recorded = await self._record()
+            if await self._round(len(self._entries)) and recorded:
                 continue
-            self._wake.set()  # for what is left
+            if self._entries or self.records.due:
+                self._wake.set()
             await asyncio.sleep(self._pause)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     async def _record(self) -> bool:
-        if not self.records:
+        """Write records where it is time to; in a transaction of their own, as their counts are found by its number."""
+        if not self.records or not (self.records.due or self._closing):
             return True
-        written = await self.records.write()
+        if not await self.records.write():
+            return False
+        self._pause = _FIRST_PAUSE
         self._recorded()
-        return written
+        return True
 
     async def _round(self, count: int) -> bool:
         """Commit the first so many. What comes meanwhile has a round of its own, or each would be of a few only."""
         while count > 0:
             batch = [self._entries.popleft() for _ in range(min(count, _MAX_BATCH))]
             count -= len(batch)
-            if not await self._commit([entry for entry in batch if not entry.done.cancelled()]):
+            try:
+                await self._commit([entry for entry in batch if not entry.done.cancelled()])
+            except TransientError as error:
+                for entry in batch:  # they decide themselves whether to try again
+                    entry.settle(TransientError(str(error)))
                 return False
+            self._pause = _FIRST_PAUSE
         return True
 
     async def close(self, task: asyncio.Task[None]) -> None:
@@ -154,24 +163,22 @@ class GroupCommit:
         for entry in self._entries:
             entry.done.cancel()
 
-    async def _commit(self, entries: Sequence[_Entry]) -> bool:
-        """Commit, or tell each why not; False when the database does not answer."""
+    async def _commit(self, entries: Sequence[_Entry]) -> None:
+        """Commit, and tell each its result or why there is none; TransientError when the database does not answer."""
         try:
             with database_errors():
                 results = await self._transact([entry.operation for entry in entries])
-        except TransientError as error:
-            for entry in entries:  # they decide themselves whether to try again
-                entry.settle(TransientError(str(error)))
-            return False
+        except TransientError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to those who wait, and the lane goes on
-            if len(entries) == 1:
-                entries[0].settle(error)
-                return True
-            # One of them is at fault; alone, the others succeed.
-            return all([await self._commit([entry]) for entry in entries])
+            if len(entries) > 1:  # one of them is at fault; without it, the others succeed
+                half = len(entries) // 2
+                await self._commit(entries[:half])
+                await self._commit(entries[half:])
+                return
+            results = [error]
         for entry, result in zip(entries, results, strict=True):
             entry.settle(result)
-        return True
 
     async def _transact(self, operations: Sequence[Operation[Any]]) -> Sequence[object]:
         results: dict[int, object] = {}

@@ -43,8 +43,8 @@ _WRITER_PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 _READER_PRAGMAS = (*_PRAGMAS, "PRAGMA query_only = ON")
-_OUR_FAULT = frozenset({"22", "23", "42"})
-"""Classes of SQLSTATE that the same statement meets again: data, constraint, syntax or access."""
+_OUR_FAULT = frozenset({"22", "23", "42", "54"})
+"""Classes of SQLSTATE that the same statement meets again: data, constraint, syntax or access, a limit."""
 
 
 @dataclass(frozen=True, slots=True)

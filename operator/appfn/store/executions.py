@@ -107,7 +107,9 @@ class ExecutionStore:
         """
         if not record.phase.terminal or record.outcome is None:
             raise ValueError("only an execution that has ended can be recorded")
-        return self._commits.records.put(Record(record))
+        return self._commits.records.put(
+            Record(record)
+        )  # not a coroutine around another, as this is done for each call
 
     async def flush(self) -> None:
         """Return when everything given to `record` before is durable."""

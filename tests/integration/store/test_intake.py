@@ -11,6 +11,7 @@ from appfn.errors import IdempotencyError, QueueFullError
 from appfn.store.commit import GroupCommit
 from appfn.store.database import open_database
 from appfn.store.executions import ExecutionStore
+from appfn.store.intake import Accept
 from appfn.store.recording import Record
 from support.executions import START, Clock, a_finished, a_request, an_outcome, failed
 
@@ -159,7 +160,10 @@ async def test_records_are_durable_without_a_flush(url: str, clock: Clock) -> No
         assert await two.get("shop", record.id) is not None
 
 
-async def test_records_that_keep_coming_are_committed_at_intervals_and_not_as_they_come(url: str, clock: Clock) -> None:
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside other writes"])
+async def test_records_that_keep_coming_are_committed_at_intervals_and_not_as_they_come(
+    url: str, clock: Clock, *, others: bool
+) -> None:
     commits = 0
 
     def recorded() -> None:
@@ -173,6 +177,8 @@ async def test_records_that_keep_coming_are_committed_at_intervals_and_not_as_th
         begun = loop.time()
         while loop.time() - begun < 1:
             await lane.records.put(Record(a_finished()))
+            if others:
+                await lane.submit(Accept(a_request(), LIMIT))
             await asyncio.to_thread(threading.Event().wait, 0.001)
         await lane.close(running)
 

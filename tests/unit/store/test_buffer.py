@@ -1,6 +1,7 @@
 """The buffer of records: its bound, and what waits for room in it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import cast
 
@@ -22,9 +23,9 @@ async def _run(_script: Script) -> None:
     return
 
 
-def a_buffer() -> RecordBuffer:
+def a_buffer(run: Callable[[Script], Awaitable[None]] = _run) -> RecordBuffer:
     dialect = sqlite.dialect(paramstyle="qmark")
-    database = cast("Database", SimpleNamespace(run=_run, writer=SimpleNamespace(dialect=dialect)))
+    database = cast("Database", SimpleNamespace(run=run, writer=SimpleNamespace(dialect=dialect)))
     return RecordBuffer(database, delay=0.05, wake=lambda: None)
 
 
@@ -56,3 +57,35 @@ async def test_who_waits_for_room_in_vain_is_told_so_after_a_while() -> None:
     with pytest.raises(TransientError, match="buffer of executions to be stored is full"):
         await buffer.put(huge())
     assert asyncio.get_running_loop().time() - begun == pytest.approx(10)
+
+
+async def test_of_many_records_the_one_that_cannot_be_stored_is_found_with_few_tries() -> None:
+    bad, scripts = Record(a_finished()), list[Script]()
+
+    async def run(script: Script) -> None:
+        scripts.append(script)
+        if any(bad.key in values for statement in script for values in statement.parameters):
+            raise ValueError("it does not fit")
+
+    buffer = a_buffer(run)
+    for record in [Record(a_finished()) for _ in range(300)] + [bad] + [Record(a_finished()) for _ in range(199)]:
+        await buffer.put(record)
+    assert await buffer.write()
+    assert not buffer
+    assert len(scripts) <= 2 * 9 + 1
+
+
+async def test_a_database_that_goes_while_a_bad_record_is_looked_for_is_not_asked_for_each() -> None:
+    answers = iter([ValueError("it does not fit")])
+    tries = 0
+
+    async def run(_script: Script) -> None:
+        nonlocal tries
+        tries += 1
+        raise next(answers, OSError("no database"))
+
+    buffer = a_buffer(run)
+    for _ in range(500):
+        await buffer.put(Record(a_finished()))
+    assert not await buffer.write()
+    assert (len(buffer), tries, buffer.due) == (500, 2, True)
