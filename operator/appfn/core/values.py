@@ -6,7 +6,12 @@ import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Say `frozen=True, kw_only=True` in each that inherits. Changed by `msgspec.structs.replace`, into another one."""
+    """Say `frozen=True` in each that inherits. Changed by `msgspec.structs.replace`, into another one.
+
+    Garbage collection leaves them alone (`gc=False`), which demands that nothing a value holds leads back to it: what
+    is in such a circle would never be freed. Made after all it holds, it is in none unless something mutable gets hold
+    of it.
+    """
 
     hidden: ClassVar[frozenset[str]] = frozenset()
     """Fields that are not shown: payloads and secrets must not come into a log."""

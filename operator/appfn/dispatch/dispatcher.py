@@ -248,7 +248,7 @@ class Dispatcher:
 
     def replicas(self, function_uid: str) -> Replicas:
         """Return what a function has now, all its deployments together."""
-        mine = (group for key, group in self._groups.items() if key[0] == function_uid)
+        mine = (group for (uid, _), group in self._groups.items() if uid == function_uid)
         return sum((group.replicas() for group in mine), Replicas())
 
     def functions(self) -> Mapping[tuple[str, str], Replicas]:
@@ -329,7 +329,8 @@ class Dispatcher:
 
     def _hand_over(self, key: _GroupKey) -> None:
         """Let the deployment that served before the one of `key` go on until that one is loaded."""
-        for other in [known for known in self._groups if known[0] == key[0] and known != key]:
+        function_uid, _ = key
+        for other in [known for known in self._groups if known[0] == function_uid and known != key]:
             if self._groups[other].replicas().ready:
                 self._outgoing.setdefault(other, self._now())
         self._outgoing.pop(key, None)
@@ -346,12 +347,13 @@ class Dispatcher:
             asyncio.get_running_loop().call_later(_HANDOVER_SECONDS, self._look_again)
 
     def _succeeded(self, key: _GroupKey) -> bool:
-        since, target = self._outgoing.get(key), self._targets.get(key[0])
+        function_uid, _ = key
+        since, target = self._outgoing.get(key), self._targets.get(function_uid)
         if since is None or target is None:
             return True
         if self._now() - since < _HANDOVER_SECONDS:
             return False
-        loaded = self.ready(key[0], target.deployment_uid)
+        loaded = self.ready(function_uid, target.deployment_uid)
         late = self._now() - since > self._services.wait_seconds
         return late or loaded >= Source(target.function, target.runtime, self._part).limits().minimum
 

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to a pod: one exchange at a time, a timer and a future each, no task."""
+"""One HTTP/1.1 connection to a pod: one exchange at a time, and no task for it."""
 
 import asyncio
 import math
@@ -62,6 +62,8 @@ class Connection(asyncio.Protocol):
         """Of the exchange under way, in the loop's seconds."""
         self._timer: asyncio.TimerHandle | None = None
         """Looks for the deadline. It outlives exchanges, as most of them end long before: one for each costs more."""
+        self._timer_at = math.inf
+        """When it goes off."""
         self._drained: asyncio.Future[None] | None = None
         """Awaited by a sender while the transport has enough to send."""
         self._single = False
@@ -92,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._replies.expect(limit=limit, bodiless=bodiless)
         self._on_end = on_end
         self._deadline = deadline
-        if self._timer is None or self._timer.when() > deadline:
+        if self._timer is None or self._timer_at > deadline:
             self._set_timer()
         self._transport.write(message)
         return _Exchange(self, on_end)
@@ -101,6 +103,7 @@ class Connection(asyncio.Protocol):
         """Send `size` bytes of content after a head, no faster than they are taken, and close. See `Upstream.push`."""
         self._replies.expect(limit=limit)
         self._single = True
+        self._deadline = math.inf
         answer: asyncio.Future[Reply | Exception] = self._loop.create_future()
         self._on_end = _settles(answer)
         self._transport.write(head)
@@ -182,7 +185,8 @@ class Connection(asyncio.Protocol):
 
     def _set_timer(self) -> None:
         self._unset_timer()
-        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._timer_at, self._on_timer)
 
     def _unset_timer(self) -> None:
         if self._timer is not None:

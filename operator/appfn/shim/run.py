@@ -29,7 +29,8 @@ KEEPALIVE_SECONDS = 75.0
 CANCEL_SECONDS = 1.0
 """What calls get to notice that they were cancelled."""
 _COLLECT_AFTER = 5000
-"""Objects made and not freed after which the young ones are looked through for cycles; Python's own number is 2,000."""
+"""Objects made and not freed after which the young ones are looked through for cycles: more than Python would wait for,
+and few enough for the look to take no millisecond."""
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 

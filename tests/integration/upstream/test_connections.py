@@ -352,3 +352,37 @@ async def test_closing_closes_idle_connections(upstream: HttpUpstream) -> None:
         await call(upstream, server)
         await upstream.close()
         assert await ends.get()
+
+
+async def answer_all_but_silence(peer: Peer) -> None:
+    """Echo the body of every request but of one that asks for none."""
+    while True:
+        body = (await peer.request()).partition(b"\r\n\r\n")[2]
+        if body != b"silence":
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+@pytest.mark.parametrize(("before", "then"), [(30.0, 0.3), (0.2, 0.6)], ids=["less time", "more time"])
+async def test_each_call_on_a_connection_has_its_own_time(upstream: HttpUpstream, before: float, then: float) -> None:
+    loop = asyncio.get_running_loop()
+    async with raw_server(answer_all_but_silence) as server:
+        await call(upstream, server, seconds=before)
+        begun = loop.time()
+        with pytest.raises(TimeoutError):
+            await call(upstream, server, b"silence", seconds=then)
+        assert then - 0.01 <= loop.time() - begun < then + 0.25
+        assert server.accepted == 1
+        await nothing_open(upstream)
+
+
+async def test_a_time_that_ends_on_an_idle_connection_leaves_it_open(upstream: HttpUpstream) -> None:
+    async with raw_server(answer_all_but_silence) as server:
+        await call(upstream, server, seconds=0.05)
+        (connection,) = upstream._open
+
+        async def went_off() -> bool:
+            return connection._timer is None
+
+        await eventually(went_off, within=2.0)
+        await call(upstream, server)
+        assert server.accepted == 1

@@ -11,7 +11,7 @@ from appfn.errors import AppfnError, IdempotencyError
 from appfn.shim.events.occurrence import Occurrence
 from appfn.shim.events.subscriptions import Subscriptions
 from appfn.shim.executor import Executor
-from appfn.shim.ids import new_id
+from appfn.shim.ids import new_execution_id
 
 MAX_BYTES = 16 * 1024 * 1024
 """Of data that is given to the store at once; more goes in several transactions."""
@@ -72,7 +72,7 @@ class Delivery:
     async def _accept(self, occurrence: Occurrence, function: Function) -> Told:
         if not function.spec.enabled:
             return Told(function=function, skipped="disabled")
-        request = _request(occurrence, function, id_=new_id(self.executor.now()))
+        request = _request(occurrence, function, id_=new_execution_id(self.executor.now()))
         try:
             record = await self.executor.enqueue(request)
         except IdempotencyError:  # without a hash, for nothing else

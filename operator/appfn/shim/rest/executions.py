@@ -19,7 +19,7 @@ from appfn.shim.bodies import SMALL
 from appfn.shim.callee import Callee, Project
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
-from appfn.shim.ids import new_id
+from appfn.shim.ids import new_execution_id
 from appfn.shim.requests import Asked
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, Type, path
@@ -145,8 +145,10 @@ async def execute(
     executor = app[EXECUTOR]
     if key is None and not asked.asynchronous:
         _refuse_overload(app, callee)
-        return await executor.run(callee, _requested(callee, caller, asked, id_=new_id(executor.now()), key=None))
-    record = await executor.enqueue(_requested(callee, caller, asked, id_=new_id(executor.now()), key=key))
+        return await executor.run(
+            callee, _requested(callee, caller, asked, id_=new_execution_id(executor.now()), key=None)
+        )
+    record = await executor.enqueue(_requested(callee, caller, asked, id_=new_execution_id(executor.now()), key=key))
     if asked.asynchronous:
         return record
     return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)

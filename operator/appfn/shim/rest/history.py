@@ -7,7 +7,7 @@ from appfn.core.records import ExecutionRecord, Origin, repeated
 from appfn.shim import execution_queries, mirrors, models, processes, queries, requests
 from appfn.shim.auth.access import EXECUTE, EXECUTION_DELETE, EXECUTION_GET, EXECUTION_LIST
 from appfn.shim.errors import AppwriteError, Problem
-from appfn.shim.ids import new_id
+from appfn.shim.ids import new_execution_id
 from appfn.shim.rest.executions import idempotency_key, model, permit, scoped_key, timing
 from appfn.shim.rest.listing import PARAMETERS
 from appfn.shim.rest.operation import Answer, Context, Operations, path
@@ -106,7 +106,7 @@ async def replay(context: Context) -> Answer:
     callee = await app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(caller, callee)
     original, function = await _visible(context), callee.function
-    id_, attempts = new_id(app[EXECUTOR].now()), function.spec.retry.max_attempts
+    id_, attempts = new_execution_id(app[EXECUTOR].now()), function.spec.retry.max_attempts
     wanted = repeated(original.request, id_=id_, origin=Origin.API, max_attempts=attempts)
     wanted = replace(wanted, jwt=caller.user_claims, idempotency_key=scoped_key(caller, function, key))
     record = await app[EXECUTOR].enqueue(wanted)
