@@ -11,7 +11,7 @@ CALLERS = 32
 
 def run(context: Context) -> Sequence[Result]:
     """Measure."""
-    seconds, count = context.few(4, 2), context.few(3, 1)
+    seconds, count = context.few(3, 2), context.few(3, 1)
     with (
         function_and_pod(context, "warm", concurrency=64, maxReplicas=1) as (through, direct),
         bare_proxy(direct) as proxied,
