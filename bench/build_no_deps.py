@@ -147,7 +147,7 @@ _FACTS: Mapping[str, Callable[[Json], list[str]]] = {
 }
 
 
-def run(*, deployments: int = 20) -> list[dict[str, Any]]:
+def run(*, deployments: int = 14) -> list[dict[str, Any]]:
     """Measure so many builds of each runtime, and as many bare Jobs; return one row a figure.
 
     `spread` holds the quartiles; `baseline` is the same percentile of a bare Job from its creation to Complete.
@@ -265,7 +265,7 @@ def _proxied(project: Kubectl) -> Iterator[Api]:
 def main(arguments: Sequence[str]) -> int:
     """Print the table; 1 where the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--deployments", type=int, default=20, help="of each runtime")
+    parser.add_argument("--deployments", type=int, default=14, help="of each runtime")
     rows = run(deployments=parser.parse_args(arguments).deployments)
     print(f"{'':68} {'value':>8} {'baseline':>8} {'ratio':>6} {'n':>3}  quartiles")
     for row in rows:

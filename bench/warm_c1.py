@@ -17,7 +17,7 @@ def run(context: Context) -> Sequence[Result]:
         function_and_pod(context, "warm", maxReplicas=1) as (by_shim, straight),
         bare_proxy(straight) as by_proxy,
     ):
-        seconds, count = context.few(3, 1), context.few(5, 1)
+        seconds, count = context.few(3, 1), context.few(4, 1)
         measures = [steadily(call, connections=1, seconds=seconds) for call in (straight, by_proxy, by_shim)]
         direct, bare, ours = rounds(count, *measures)
         through, alone, proxied = _in_turn((by_shim, straight, by_proxy), context.few(3000, 500))
