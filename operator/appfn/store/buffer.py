@@ -13,8 +13,8 @@ from appfn.store.signals import Bell
 
 _log = logging.getLogger(__name__)
 
-_MAX_BATCH: Final = 500
-"""Records in a transaction: bounds its length."""
+MAX_BATCH: Final = 500
+"""Records, or other writes, in a transaction: bounds its length, and the parameters of its statements."""
 _SLICE: Final = 32
 """Records made into rows at once."""
 _MAX_RECORDS: Final = 10_000
@@ -90,7 +90,7 @@ class RecordBuffer:
             self._timer = None
         count = len(self._records)
         while count > 0:
-            batch = list(islice(self._records.values(), min(count, _MAX_BATCH)))
+            batch = list(islice(self._records.values(), min(count, MAX_BATCH)))
             count -= len(batch)
             if not await self._commit(batch):
                 self.due = True

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from appfn.errors import AppfnError, TransientError
-from appfn.store.buffer import PATIENCE, RecordBuffer
+from appfn.store.buffer import MAX_BATCH, PATIENCE, RecordBuffer
 from appfn.store.database import Database, database_errors
 from appfn.store.schema import FEED
 
@@ -21,8 +21,6 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-_MAX_BATCH = 500
-"""Operations in a transaction: bounds its length, and the parameters of its statements."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -140,7 +138,7 @@ class GroupCommit:
     async def _round(self, count: int) -> bool:
         """Commit the first so many. What comes meanwhile has a round of its own, or each would be of a few only."""
         while count > 0:
-            batch = [self._entries.popleft() for _ in range(min(count, _MAX_BATCH))]
+            batch = [self._entries.popleft() for _ in range(min(count, MAX_BATCH))]
             count -= len(batch)
             try:
                 await self._commit([entry for entry in batch if not entry.done.cancelled()])
