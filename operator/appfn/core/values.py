@@ -5,7 +5,7 @@ from typing import ClassVar
 import msgspec
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Value(msgspec.Struct, frozen=True, gc=False):
     """Say `frozen=True` in each that inherits. Changed by `msgspec.structs.replace`, into another one.
 
     Garbage collection leaves them alone (`gc=False`), which demands that nothing a value holds leads back to it: what

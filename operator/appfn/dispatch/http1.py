@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         """Looks for the deadline. It outlives exchanges, as most of them end long before: one for each costs more."""
         self._timer_at = math.inf
-        """When it goes off."""
+        """When it goes off; not every handle of uvloop tells."""
         self._drained: asyncio.Future[None] | None = None
         """Awaited by a sender while the transport has enough to send."""
         self._single = False

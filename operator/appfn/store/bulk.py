@@ -22,7 +22,7 @@ from appfn.store.script import Script, Statement
 
 _SIZES = (128, 16, 1)
 """Rows of one statement on SQLite: few sizes, so that statements are prepared once."""
-_UPSERT = " ON CONFLICT DO NOTHING"
+_UNLESS_THERE = " ON CONFLICT DO NOTHING"
 
 _EMPTY: Mapping[type, str | None] = {type(None): None, list: "[]", dict: "{}"}
 
@@ -62,22 +62,27 @@ class Insert:
         return script
 
     def _statement(self, rows: int) -> str:
-        return self.head + self.group + f", {self.group}" * (rows - 1) + _UPSERT
+        return self.head + self.group + f", {self.group}" * (rows - 1) + _UNLESS_THERE
 
 
 @lru_cache(maxsize=16)
 def insert(dialect: Dialect, table: Table, columns: tuple[str, ...], *, sequence: ColumnElement[int]) -> Insert:
     """Return what inserts rows that have these columns; the database finds the column `sequence` itself."""
-    into = postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+    into = insert_into(dialect.name, table)
     statement = into.values({**dict.fromkeys(columns), "sequence": sequence}).on_conflict_do_nothing()
     compiled = statement.compile(dialect=dialect)
     order = compiled.positiontup
     assert order is not None, "both drivers take parameters by position"
-    head, values, group = str(compiled).removesuffix(_UPSERT).partition(" VALUES ")
+    head, values, group = str(compiled).removesuffix(_UNLESS_THERE).partition(" VALUES ")
     converters = [
         (place, found) for place, name in enumerate(order) if (found := _converter(table.c[name].type, dialect))
     ]
     return Insert(dialect.name, head + values, group, itemgetter(*order), converters)
+
+
+def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that knows ON CONFLICT, of a dialect by its name."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def _converter(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:

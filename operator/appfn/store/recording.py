@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Dialect, select
 
 from appfn.core.records import ExecutionRecord
-from appfn.store.bulk import insert
+from appfn.store.bulk import Insert, insert
 from appfn.store.rows import row_of_record
 from appfn.store.schema import EXECUTIONS, FEED
 from appfn.store.script import Script, Statement
@@ -73,7 +73,7 @@ class Record:
 
 def rows(records: Iterable[Record], dialect: Dialect) -> list[tuple[Any, ...]]:
     """Return the rows of records, as the driver takes them."""
-    into = insert(dialect, EXECUTIONS, _COLUMNS, sequence=_SEQUENCE)
+    into = _into(dialect)
     return [into.parameters(row_of_record(each.record, sequence=0)) for each in records]
 
 
@@ -82,5 +82,8 @@ def script(stored: Sequence[tuple[Any, ...]], dialect: Dialect) -> Script:
 
     A record that is there already stays as it is, and one that was deleted meanwhile gone.
     """
-    into = insert(dialect, EXECUTIONS, _COLUMNS, sequence=_SEQUENCE)
-    return [_NEXT_SEQUENCE, *into.script(stored), _WITHOUT_DELETED, _COUNTS, _USAGE]
+    return [_NEXT_SEQUENCE, *_into(dialect).script(stored), _WITHOUT_DELETED, _COUNTS, _USAGE]
+
+
+def _into(dialect: Dialect) -> Insert:
+    return insert(dialect, EXECUTIONS, _COLUMNS, sequence=_SEQUENCE)

@@ -10,6 +10,7 @@ from sqlalchemy import Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from appfn.api.execution import ExecutionPhase
+from appfn.store.bulk import insert_into
 from appfn.store.commit import Transaction
 from appfn.store.model import EndedBuild
 from appfn.store.schema import ALL_FUNCTIONS, COUNTS, USAGE
@@ -124,7 +125,7 @@ async def _add(tx: Transaction, table: Table, rows: list[dict[str, Any]]) -> Non
 
 @lru_cache(maxsize=4)  # each transaction has one for each table
 def _adding(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
-    statement = _insert(dialect, table)
+    statement = insert_into(dialect, table)
     added = {
         column.name: column + statement.excluded[column.name] for column in table.columns if not column.primary_key
     }
@@ -133,8 +134,4 @@ def _adding(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
 
 def upsert(tx: Transaction, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT of the transaction's dialect, to be completed by `on_conflict_do_update`."""
-    return _insert(tx.connection.dialect.name, table)
-
-
-def _insert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    return insert_into(tx.connection.dialect.name, table)

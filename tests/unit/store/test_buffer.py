@@ -42,9 +42,9 @@ async def test_who_waits_for_room_that_another_takes_waits_on() -> None:
     await buffer.put(huge())
     waiting = [asyncio.create_task(buffer.put(huge())) for _ in range(3)]
     for left in (2, 1, 0):
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # of the virtual clock: whoever can go on has done so
         await buffer.write()
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # likewise
         assert sum(not task.done() for task in waiting) == left
     await asyncio.gather(*waiting)
 

@@ -61,6 +61,6 @@ async def test_a_database_that_is_away_is_asked_less_and_less_often_whoever_want
     while loop.time() < 40:
         with pytest.raises(TransientError, match="no database"):
             await commits.submit(Nothing())
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pause)  # of the virtual clock: how often somebody wants something
     assert away.asked < 30
     await commits.close(running)
