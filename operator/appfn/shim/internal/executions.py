@@ -1,7 +1,6 @@
 """Executions as the operator and the triggers of schedules see them."""
 
 import asyncio
-import secrets
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from appfn.core.records import ExecutionRecord, ExecutionRequest, Origin, repeat
 from appfn.shim import handover, http, processes, requests
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
 from appfn.shim.formats import Format
+from appfn.shim.ids import new_execution_id
 from appfn.shim.internal import access
 from appfn.shim.models import timestamp
 from appfn.shim.services import CATALOG, DRAIN, EXECUTOR, STORE, SURROUNDINGS
@@ -25,7 +25,6 @@ MAX_POSITION = 2**63 - 1
 MAX_RECENT = 100
 MAX_SKEW = timedelta(minutes=5)
 """How far ahead of our clock the time of a tick may be."""
-_ID_BYTES = 10
 
 
 @routes.post("/internal/v1/executions")
@@ -148,11 +147,12 @@ async def tick(request: web.Request) -> web.Response:
         return answered
     body = await http.read_json(request)
     scheduled = _moment("scheduledTime", http.text(body, "scheduledTime", required=True))
-    if scheduled > request.app[SURROUNDINGS].now() + MAX_SKEW:
+    now = request.app[SURROUNDINGS].now()
+    if scheduled > now + MAX_SKEW:
         raise invalid_argument("scheduledTime", "Value must not lie in the future")
     record = await request.app[EXECUTOR].enqueue(
         ExecutionRequest(
-            id=secrets.token_hex(_ID_BYTES),
+            id=new_execution_id(now),
             namespace=namespace,
             function=function.metadata.name,
             function_uid=function.metadata.uid,
