@@ -3,10 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 
 import uvloop
 from aiohttp import web
 
+from appfn.shim.drain import Drain
 from appfn.shim.front.connection import Connections
 from appfn.shim.front.desk import Desk, Known
 from appfn.shim.front.heads import Head, parse
@@ -26,15 +28,14 @@ class Answering(Desk):
         self.content = answer
         self.gate = asyncio.Event()
         self.asked = 0
-        self.leaving = False
         self.largest = 0
         self.connections = Connections(self)
         self.other: int | None = None
         """The process that runs the function's calls, if it is another one."""
 
-    @property
-    def draining(self) -> bool:
-        return self.leaving
+    @cached_property
+    def drain(self) -> Drain:
+        return Drain(seconds=1)
 
     def known(self, head: bytes) -> Known | None:
         parsed = parse(head)

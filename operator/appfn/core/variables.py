@@ -50,7 +50,7 @@ def of_request(request: ExecutionRequest) -> dict[str, str]:
     """Return those of the twelve that an execution brings."""
     event = request.trigger is Trigger.EVENT
     return {
-        "APPWRITE_FUNCTION_TRIGGER": request.trigger.value,
+        "APPWRITE_FUNCTION_TRIGGER": str(request.trigger),
         "APPWRITE_FUNCTION_EVENT": request.event if event else "",
         "APPWRITE_FUNCTION_EVENT_DATA": request.event_data if event else "",
         "APPWRITE_FUNCTION_DATA": payload(request),

@@ -109,17 +109,13 @@ class RuntimePod:
         """Why the pod serves no (more) calls, in words, once that is certain."""
         self.vanished: Final[asyncio.Future[None]] = loop.create_future()
         """Done once the API server has no such pod any more: nothing runs in it, whatever its connections say."""
-        self._state = PodState.CREATING
-
-    @property
-    def state(self) -> PodState:
-        """Where in its life the pod is."""
-        return self._state
+        self.state = PodState.CREATING
+        """Where in its life the pod is; `advance` alone changes it."""
 
     def advance(self, state: PodState) -> None:
         """Move on to a later state; a pod that is further already, as one given up meanwhile, stays where it is."""
-        if _ORDER[state] > _ORDER[self._state]:
-            self._state = state
+        if _ORDER[state] > _ORDER[self.state]:
+            self.state = state
 
     def observe(self, body: Json) -> None:
         """Take in what the API server says of the pod."""

@@ -15,6 +15,10 @@ _MAX_HEAD: Final = 65_536
 """Bytes of heads (interim ones included) and of trailers; also of anything that brings the body no further."""
 _MAX_HEADERS: Final = 256
 _MAX_INTERIM: Final = 16
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_MAX_KNOWN: Final = 32
+"""Heads remembered; a head holds the date, so that all change each second, and little is gained by more."""
+_MAX_KNOWN_HEAD: Final = 1024
 _SWITCHING_PROTOCOLS: Final = 101
 _MEASURES: Final = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -27,6 +31,7 @@ class ReplyParser:
     """Turns bytes into replies; call `expect` before each."""
 
     __slots__ = (
+        "_begun",
         "_bodiless",
         "_body",
         "_fruitless",
@@ -34,6 +39,7 @@ class ReplyParser:
         "_headers",
         "_in_body",
         "_interim",
+        "_known",
         "_limit",
         "_llhttp",
         "_measured",
@@ -43,6 +49,8 @@ class ReplyParser:
 
     def __init__(self) -> None:
         self._llhttp = httptools.HttpResponseParser(self)
+        self._known: dict[bytes, tuple[int, int]] = {}
+        """Heads of replies that came whole, as llhttp read them: status, and bytes of the body."""
         self.expect(limit=0)
 
     def expect(self, *, limit: int, bodiless: bool = False) -> None:
@@ -50,6 +58,7 @@ class ReplyParser:
         self.reusable = True
         """Once there is a reply: whether another one may come on the same connection."""
         self._limit = limit
+        self._begun = False
         self._bodiless = bodiless
         self._reply: Reply | None = None
         self._body = bytearray()
@@ -63,6 +72,9 @@ class ReplyParser:
         Raises:
             MalformedError: it is no reply, or one out of all proportion.
         """
+        if not self._begun and (reply := self._seen(data)) is not None:
+            return reply
+        first, self._begun = not self._begun, True
         self._fruitless += len(data)
         try:
             self._llhttp.feed_data(data)
@@ -72,6 +84,8 @@ class ReplyParser:
                 raise _refusal(error) from None
         if self._fruitless > _MAX_HEAD and self._reply is None:
             raise MalformedError(f"more than {_MAX_HEAD:,} bytes came without any content")
+        if first and self._reply is not None:
+            self._remember(data, self._reply)
         return self._taken()
 
     def end(self) -> Reply | None:
@@ -132,6 +146,23 @@ class ReplyParser:
             return
         self.reusable = self.reusable and self._llhttp.should_keep_alive()
         self._conclude()
+
+    def _seen(self, data: bytes) -> Reply | None:
+        """Return a reply that is here as a whole with a head known from before, of which llhttp would say the same."""
+        end = data.find(_END_OF_HEAD, 0, _MAX_KNOWN_HEAD) + len(_END_OF_HEAD)
+        status, size = self._known.get(data[:end], (0, 0))
+        if not status or len(data) - end != size or size > self._limit or self._bodiless:
+            return None
+        return Reply(status=status, body=data[end:])
+
+    def _remember(self, data: bytes, reply: Reply) -> None:
+        """Remember the head of a reply that came at once, if nothing came but one head and the body's own bytes."""
+        end = data.find(_END_OF_HEAD, 0, _MAX_KNOWN_HEAD) + len(_END_OF_HEAD)
+        if end < len(_END_OF_HEAD) or len(data) - end != len(reply.body) or self._bodiless or not self.reusable:
+            return
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[data[:end]] = reply.status, len(reply.body)
 
     def _taken(self) -> Reply | None:
         """Return the reply if there is one, and keep it no longer: an idle connection holds no payload."""

@@ -59,23 +59,20 @@ class Work:
         self._none = asyncio.Event()
         self._none.set()
 
-    def __enter__(self) -> None:
-        self.enter()
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
     def enter(self) -> None:
         """Begin a piece of work."""
         if not self._count:
             self._none.clear()
         self._count += 1
 
-    def leave(self) -> None:
+    def leave(self, *_: object) -> None:
         """End one."""
         self._count -= 1
         if not self._count:
             self._none.set()
+
+    __enter__ = enter
+    __exit__ = leave
 
     async def ended(self) -> None:
         """Return when nothing is under way."""

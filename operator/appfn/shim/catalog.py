@@ -49,7 +49,8 @@ class Catalog:
         self._by_id: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._versions: defaultdict[Key, set[Key]] = defaultdict(set)
         """The deployments of each function, whether it is there or not."""
-        self._change = asyncio.Event()
+        self.change = asyncio.Event()
+        """Set at the next change, when another one takes its place; take it before reading what must not be missed."""
         self._gone_listeners: list[Callable[[str], None]] = []
         self._listeners: list[ResourceListener] = []
         self._functions: Mapping[Key, Function] = {}
@@ -209,7 +210,7 @@ class Catalog:
             return known
         deadline = asyncio.get_running_loop().time() + _LAG_SECONDS
         while True:
-            change = self._change
+            change = self.change
             function = self.function(project, function_id)
             try:
                 found = self.callee(project, function)
@@ -258,11 +259,6 @@ class Catalog:
 
     # ------------------------------------------------------------------ changes
 
-    @property
-    def change(self) -> asyncio.Event:
-        """An event that is set at the next change; take it before reading what must not be missed."""
-        return self._change
-
     def on_function_gone(self, listener: Callable[[str], None]) -> None:
         """Call `listener` (it must not block) with the uid of each function that is deleted from now on."""
         self._gone_listeners.append(listener)
@@ -281,8 +277,8 @@ class Catalog:
 
     def _on_change(self) -> None:
         self._found.clear()
-        self._change.set()
-        self._change = asyncio.Event()
+        self.change.set()
+        self.change = asyncio.Event()
 
     def _on_runtime(self, key: Key, _before: object, _after: object) -> None:
         self._stale.update(at for at, function in self._functions.items() if function.spec.runtime == key.name)

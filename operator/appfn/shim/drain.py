@@ -8,19 +8,17 @@ class Drain:
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
+        self.draining = False
+        """Whether shutdown has begun. Asked several times for each call, so nothing but a value."""
         self._begun = asyncio.Event()
         self._working: set[asyncio.Task[object]] = set()
         self._deadline = 0.0
-
-    @property
-    def draining(self) -> bool:
-        """Tell whether shutdown has begun."""
-        return self._begun.is_set()
 
     def begin(self) -> None:
         """Begin the shutdown; the time to finish runs from here."""
         if not self.draining:
             self._deadline = asyncio.get_running_loop().time() + self._seconds
+            self.draining = True
             self._begun.set()
 
     @property

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason
 from appfn.core import variables
 from appfn.core.records import ExecutionRecord, ExecutionRequest, Invocation, Outcome
-from appfn.errors import InvalidSpecError
+from appfn.errors import InvalidSpecError, QueueFullError
 from appfn.shim.auth.users import Users
 from appfn.shim.callee import Callee
 from appfn.shim.errors import AppwriteError, Problem
@@ -46,16 +46,24 @@ class Executor:
     users: Users
     listener: Listener
     queue_limit: int
+    pod_start_seconds: float
+    """How long a call may wait for a pod."""
     now: Callable[[], datetime]
 
-    async def run(self, callee: Callee, request: ExecutionRequest) -> ExecutionRecord:
+    def refuse_overload(self, callee: Callee) -> None:
+        """Raise QueueFullError where a call would find its function's queue full."""
+        uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
+        seconds = self.invoker.overloaded(uid, deployment_uid)
+        if seconds is not None:
+            raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
+
+    async def run(self, callee: Callee, request: ExecutionRequest, *, created: datetime) -> ExecutionRecord:
         """Run an execution now and return its record, terminal. At most once; recorded even where we are stopped.
 
         Raises:
             QueueFullError: nothing was accepted.
             TransientError: it was not started.
         """
-        created = self.now()
         callee = self.rollouts.serving(callee)
         try:
             outcome = await self.attempt(callee, request)
@@ -108,7 +116,7 @@ class Executor:
     ) -> Outcome:
         """Run one attempt; raises as `Invoker.invoke` does."""
         try:
-            own = await self.resolver.resolve(callee.function)
+            own = await self.resolver.resolve(callee.function) if callee.function.spec.variables else {}
         except InvalidSpecError as error:
             return failed(FailureReason.VARIABLE_UNAVAILABLE, str(error))
         if request.jwt:

@@ -128,7 +128,7 @@ def _envelope(record: ExecutionRecord, function_id: str) -> Json:
         "$updatedAt": timestamp(record.updated_at),
         "$permissions": list(record.request.permissions),
         "functionId": function_id,
-        "trigger": record.request.trigger.value,
+        "trigger": str(record.request.trigger),
     }
 
 
@@ -139,7 +139,7 @@ def _status(record: ExecutionRecord, format_: Format) -> str:
         return ExecutionPhase.WAITING.value
     if phase is ExecutionPhase.COMPLETED and format_ is Format.V1_4 and code >= HTTPStatus.BAD_REQUEST:
         return ExecutionPhase.FAILED.value
-    return phase.value
+    return str(phase)
 
 
 def _outcome(record: ExecutionRecord) -> Outcome:

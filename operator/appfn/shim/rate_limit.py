@@ -76,6 +76,8 @@ class RateLimit:
 
     def __init__(self, *, limit: int, proxies: Proxies, now: Callable[[], float]) -> None:
         self._limit = limit
+        self.limited = limit > 0
+        """Whether there is a limit at all."""
         self._proxies = proxies
         self._now = now
         self._windows: dict[str, Windows] = {}
@@ -115,16 +117,11 @@ class RateLimit:
         """Return what tells a client how much is left."""
         return _headers(taken, limit=self._limit)
 
-    @property
-    def limited(self) -> bool:
-        """Tell whether there is a limit at all."""
-        return self._limit > 0
-
     def unlimited(self) -> dict[str, str]:
         """Return what those are told who are not counted."""
         now = self._now()
-        reset = end_of_window(now)
-        if reset != self._exempt[0]:
+        if not self._exempt[0] - SECONDS <= now < self._exempt[0]:
+            reset = end_of_window(now)
             self._exempt = reset, _headers(Taken(allowed=True, remaining=self._limit, reset=reset), limit=self._limit)
         return self._exempt[1]
 

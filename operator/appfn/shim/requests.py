@@ -63,7 +63,7 @@ def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
     if format_ < Format.V1_4 and len(data) > MAX_DATA:
         raise invalid_argument(name, f"Value must be a valid string and at most {MAX_DATA} chars long")
     asynchronous = _boolean("async", body.get("async"), default=format_ is Format.V0)
-    later = body.get("scheduledAt")
+    path, method, later = body.get("path"), body.get("method"), body.get("scheduledAt")
     scheduled_at = None if later is None else _future(later, now)
     if scheduled_at is not None and not asynchronous:
         raise AppwriteError(
@@ -73,8 +73,8 @@ def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
     return Asked(
         data=data,
         headers=headers(body.get("headers")),
-        path=_path(body.get("path")),
-        method=_method(body.get("method")),
+        path="/" if path is None else _path(path),
+        method="POST" if method is None else _method(method),
         asynchronous=asynchronous,
         scheduled_at=scheduled_at,
     )
@@ -132,8 +132,6 @@ def _text(name: str, value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    if value is None:
-        return "/"
     path = _text("path", value) or "/"
     if len(path) > MAX_PATH or not path.startswith("/") or not path.isprintable():
         raise invalid_argument("path", f"Value must begin with / and have at most {MAX_PATH} printable characters")
@@ -141,8 +139,6 @@ def _path(value: Any) -> str:
 
 
 def _method(value: Any) -> str:
-    if value is None:
-        return "POST"
     method = _text("method", value).upper() or "POST"
     if method not in METHODS:
         raise invalid_argument("method", f"Value must be one of ({', '.join(sorted(METHODS))})")

@@ -228,6 +228,7 @@ async def worker(app: web.Application) -> AsyncIterator[None]:
         users=app[USERS],
         listener=own,
         queue_limit=config.queue_limit,
+        pod_start_seconds=config.pod_start_seconds,
         now=surroundings.now,
     )
     app[WORKER] = made = Worker(

@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -66,6 +66,47 @@ def test_whatever_comes_is_a_reply_or_malformed_or_not_whole_yet(start: bytes, c
     except MalformedError:
         return
     assert reply is None or len(reply.body) <= LIMIT
+
+
+def read(parser: ReplyParser, content: bytes, *, limit: int, bodiless: bool) -> tuple[Reply | str | None, bool]:
+    """Return what a parser makes of bytes that come at once, and whether the connection may go on."""
+    parser.expect(limit=limit, bodiless=bodiless)
+    try:
+        reply = parser.feed(content)
+    except MalformedError as error:
+        return str(error), False
+    return reply, parser.reusable
+
+
+HEADS = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n",
+    b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 204 X\r\n\r\n",
+    b"HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 102 X\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\n\r\n",
+    CHUNKED,
+]
+BODIES = [b"", b"fine", b"four", b"fin", b"0\r\n\r\n", b"fineHTTP/1.1 200 OK\r\n\r\n", b"\r\n\r\n"]
+
+
+def test_a_head_that_was_seen_before_reads_as_one_that_was_not() -> None:
+    for before, first, head, body in product(HEADS, BODIES, HEADS, BODIES):
+        for limit, was_bodiless, bodiless in product([3, LIMIT], [False, True], [False, True]):
+            parser = ReplyParser()
+            reply, reusable = read(parser, before + first, limit=LIMIT, bodiless=was_bodiless)
+            if not isinstance(reply, Reply) or not reusable:
+                continue  # the connection would be closed
+            expected = read(ReplyParser(), head + body, limit=limit, bodiless=bodiless)
+            assert read(parser, head + body, limit=limit, bodiless=bodiless) == expected
+
+
+def test_only_so_many_heads_are_remembered() -> None:
+    parser = ReplyParser()
+    for number in range(100):
+        read(parser, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX: %d\r\n\r\nfine" % number, limit=9, bodiless=False)
+    assert 0 < len(parser._known) <= 32
 
 
 @pytest.mark.parametrize("host", ["fd00::1", "10.0.0.1"])

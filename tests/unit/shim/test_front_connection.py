@@ -85,7 +85,7 @@ def test_what_came_behind_the_last_answer_of_a_connection_is_never_executed() ->
         await loop.sock_sendall(client, request() * 2)
         await met(lambda: desk.asked == 1)
         connection = only(desk)
-        desk.leaving = True
+        desk.drain.begin()
         desk.gate.set()
         await met(connection._transport.is_closing)
         connection.look(loop.time() + PATIENCE_SECONDS + 1)
@@ -131,7 +131,7 @@ def test_a_call_that_came_in_the_last_moment_is_answered() -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(client, request())
         await met(lambda: desk.asked == 1)
-        desk.leaving = True
+        desk.drain.begin()
         closing = asyncio.create_task(desk.connections.close(seconds=20))
         await asyncio.sleep(0)
         desk.gate.set()

@@ -151,7 +151,7 @@ def test_what_was_given_in_the_last_moment_is_answered(tmp_path: Path) -> None:
             assert here.connections.relay is not None
             assert here.connections.relay.give(THERE, connection.fileno(), request(), passes=1)
             connection.close()
-            there.leaving = True
+            there.drain.begin()
             await there.connections.close(seconds=10)
             client.settimeout(10)
             assert await asyncio.to_thread(client.recv, 100) == b"answered there"

@@ -82,19 +82,28 @@ def _function_error(reply: Reply) -> Outcome:
 
 def _completed(reply: Reply) -> Outcome:
     envelope = {} if not reply.body and reply.status in _BODILESS else _parse(reply.body)
-    response = _response(envelope)
-    stdout, stderr = _text(envelope, "stdout"), _text(envelope, "stderr")
-    if not _fits(response):
-        failure = failures.response_too_large()
-        lines = [stderr, failure.message] if stderr else [failure.message]
-        return failures.failed(failure, stdout=_cut(stdout), stderr=_cut("\n".join(lines)))
+    texts = _plain(envelope)
+    if texts is None:
+        response, stdout, stderr = _response(envelope), _text(envelope, "stdout"), _text(envelope, "stderr")
+        if not _fits(response):
+            failure = failures.response_too_large()
+            lines = [stderr, failure.message] if stderr else [failure.message]
+            return failures.failed(failure, stdout=_cut(stdout), stderr=_cut("\n".join(lines)))
+        texts = response, _cut(stdout), _cut(stderr)
+    response, stdout, stderr = texts
     return Outcome(
-        phase=ExecutionPhase.COMPLETED,
-        status_code=reply.status,
-        response=response,
-        stdout=_cut(stdout),
-        stderr=_cut(stderr),
+        phase=ExecutionPhase.COMPLETED, status_code=reply.status, response=response, stdout=stdout, stderr=stderr
     )
+
+
+def _plain(envelope: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return the three texts of an envelope like nearly all: ASCII, and small together; None for any other."""
+    response, stdout, stderr = envelope.get("response"), envelope.get("stdout"), envelope.get("stderr")
+    if type(response) is str and type(stdout) is str and type(stderr) is str:
+        together = f"{response}{stdout}{stderr}"
+        if together.isascii() and len(together) <= MAX_OUTPUT:
+            return response, stdout, stderr
+    return None
 
 
 def _parse(body: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from appfn.kube.protocols import TokenIdentity
 
@@ -42,11 +43,8 @@ class Caller:
 
     subject: str
     label: str
-
-    @property
-    def privileged(self) -> bool:
-        """Tell whether `execute` roles don't concern the caller, and whether it sees logs."""
-        return False
+    privileged: ClassVar[bool] = False
+    """Whether `execute` roles don't concern the caller, and whether it sees logs."""
 
     @property
     def roles(self) -> frozenset[str]:
@@ -139,24 +137,20 @@ class UserCaller(Caller):
 class KeyCaller(Caller):
     """The holder of an API key of the project."""
 
-    scopes: frozenset[str]
+    privileged: ClassVar[bool] = True
+    """A key is a server's."""
 
-    @property
-    def privileged(self) -> bool:
-        """Return True: a key is a server's."""
-        return True
+    scopes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceAccountCaller(Caller):
     """A workload of the cluster; RBAC says what it may do."""
 
-    identity: TokenIdentity = field(repr=False)
+    privileged: ClassVar[bool] = True
+    """RBAC has said so."""
 
-    @property
-    def privileged(self) -> bool:
-        """Return True: RBAC has said so."""
-        return True
+    identity: TokenIdentity = field(repr=False)
 
 
 def teams_of(texts: Collection[str]) -> tuple[str, ...]:

@@ -213,9 +213,10 @@ class Connection(asyncio.Protocol):
         self._since = self._loop.time()
         self._passes = 0
         self._all.outbox.put(self._transport, answer)
-        if desk.draining or not self._all.busy:
+        draining = desk.drain.draining
+        if draining or not self._all.busy:
             self._all.outbox.flush()
-        if desk.draining:
+        if draining:
             self._transport.close()
         elif self._buffer:
             self._next()

@@ -27,12 +27,13 @@ from appfn.shim.callee import Callee, Project
 from appfn.shim.catalog import Catalog
 from appfn.shim.drain import Drain
 from appfn.shim.errors import AppwriteError, error_of
+from appfn.shim.executor import Executor
 from appfn.shim.front.heads import Head, parse
 from appfn.shim.metrics import Metrics
 from appfn.shim.middleware import new_request_id
 from appfn.shim.rate_limit import RateLimit
 from appfn.shim.rest import executions
-from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, METRICS, RATE_LIMIT, SIBLINGS, SURROUNDINGS
+from appfn.shim.services import AUTH, CATALOG, CONFIG, DRAIN, EXECUTOR, METRICS, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
 _MAX_HEADS: Final = 4096
 """Heads kept. Clients that give each request an id of its own fill it with what is never seen again: then it is
@@ -93,8 +94,17 @@ class Desk:
         return self._app[AUTH]
 
     @cached_property
-    def _drain(self) -> Drain:
+    def drain(self) -> Drain:
+        """What says whether connections are to be closed after their next answer."""
         return self._app[DRAIN]
+
+    @cached_property
+    def _executor(self) -> Executor:
+        return self._app[EXECUTOR]
+
+    @cached_property
+    def _most(self) -> int:
+        return executions.most_requests(self._app)
 
     @cached_property
     def _metrics(self) -> Metrics:
@@ -111,11 +121,6 @@ class Desk:
     @cached_property
     def _clock(self) -> Callable[[], datetime]:
         return self._app[SURROUNDINGS].now
-
-    @property
-    def draining(self) -> bool:
-        """Tell whether connections are to be closed after their next answer."""
-        return self._drain.draining
 
     def known(self, head: bytes) -> Known | None:
         """Return what is known of a head; None where aiohttp is to deal with the request."""
@@ -145,7 +150,7 @@ class Desk:
         """Return the whole response to a request."""
         task = asyncio.current_task()
         assert task is not None
-        drain, started = self._drain, time.perf_counter()
+        drain, started = self.drain, time.perf_counter()
         request_id = known.head.request_id or new_request_id()
         status = 0
         drain.enter(task)
@@ -174,8 +179,8 @@ class Desk:
         return self._response(status, limits | headers, content, request_id=request_id)
 
     async def _executed(self, asking: "_Asking") -> tuple[int, dict[str, str], bytes]:
-        app, known, head = self._app, asking.known, asking.known.head
-        executions.refuse_crowd(app)
+        known, head = asking.known, asking.known.head
+        executions.refuse_crowd(self.drain, most=self._most)
         generation = self._catalog.change  # before anything is looked up: what changes meanwhile may be any of it
         admitted = self._still(known)
         caller: Caller
@@ -194,7 +199,7 @@ class Desk:
             executions.permit(caller, callee)
             deployment_id = callee.deployment.appwrite_id
             known.admitted = self._admitted(generation, head, caller, callee)
-        record = await executions.execute(app, callee, caller, asked)
+        record = await executions.execute(self._executor, callee, caller, asked)
         if record.deployment != callee.deployment.metadata.name:
             deployment_id = self._catalog.deployment_id(project.namespace, record.deployment)
         model = models.execution(
@@ -243,7 +248,7 @@ class Desk:
             f"X-Request-Id: {request_id}",
             *[f"{name}: {value}" for name, value in headers.items()],
         ]
-        if self.draining:
+        if self.drain.draining:
             lines.append("Connection: close")  # whoever keeps it is to come back to another replica
         lines.append("\r\n")
         return "\r\n".join(lines).encode() + content

@@ -17,13 +17,15 @@ from appfn.shim.auth.access import EXECUTE
 from appfn.shim.auth.identity import Caller, Guest
 from appfn.shim.bodies import SMALL
 from appfn.shim.callee import Callee, Project
+from appfn.shim.drain import Drain
 from appfn.shim.errors import AppwriteError, Problem, invalid_argument
+from appfn.shim.executor import Executor
 from appfn.shim.formats import Format
 from appfn.shim.ids import new_execution_id
 from appfn.shim.requests import Asked
 from appfn.shim.rest.admission import admit, format_of
 from appfn.shim.rest.operation import Answer, Context, Operations, Parameter, Type, path
-from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, INVOKER, RATE_LIMIT, SIBLINGS, SURROUNDINGS
+from appfn.shim.services import CATALOG, CONFIG, DRAIN, EXECUTOR, RATE_LIMIT, SIBLINGS, SURROUNDINGS
 
 _RETRY_SECONDS = 1.0
 
@@ -33,7 +35,7 @@ operations = Operations()
 async def create(request: web.Request) -> web.Response:
     """Run a function: wait for its end (201), or only until the execution is safely stored (202; 201 before 1.0)."""
     app = request.app
-    refuse_crowd(app)
+    refuse_crowd(app[DRAIN], most=most_requests(app))
     project, caller = await admit(request, EXECUTE)
     app[RATE_LIMIT].count(request, project, caller)
     if (answered := await handover.elsewhere(request, project)) is not None:
@@ -45,7 +47,7 @@ async def create(request: web.Request) -> web.Response:
     asked = requests.parse(await http.read_json(request), format_, now=app[SURROUNDINGS].now)
     callee = await app[CATALOG].settled_callee(project, request.match_info["functionId"])
     permit(caller, callee)
-    record = await execute(app, callee, caller, asked, key=key)
+    record = await execute(app[EXECUTOR], callee, caller, asked, key=key)
     context = Context(
         app=app, request=request, project=project, caller=caller, format=format_, arguments=dict(request.match_info)
     )
@@ -78,7 +80,7 @@ async def run_create(context: Context) -> Answer:
     asked = requests.parse(context.arguments, context.format, now=context.app[SURROUNDINGS].now)
     callee = await context.app[CATALOG].settled_callee(context.project, context.text("functionId"))
     permit(context.caller, callee)
-    record = await execute(context.app, callee, context.caller, asked)
+    record = await execute(context.app[EXECUTOR], callee, context.caller, asked)
     return Answer(content=model(context, record), status=accepted(asked, context.format))
 
 
@@ -90,9 +92,14 @@ def idempotency_key(request: web.Request, caller: Caller) -> str | None:
     return key
 
 
-def refuse_crowd(app: web.Application) -> None:
-    """Raise QueueFullError where so many requests are under way that memory would not be bounded."""
-    if app[DRAIN].working > app[SIBLINGS].part.share(app[CONFIG].max_requests):
+def most_requests(app: web.Application) -> int:
+    """Return how many requests may be under way in this process."""
+    return app[SIBLINGS].part.share(app[CONFIG].max_requests)
+
+
+def refuse_crowd(drain: Drain, *, most: int) -> None:
+    """Raise QueueFullError where more than `most` requests are under way: memory would not be bounded."""
+    if drain.working > most:
         raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
 
 
@@ -104,15 +111,7 @@ def _refuse_unread(request: web.Request, project: Project, caller: Caller) -> No
     callee = request.app[CATALOG].known_callee(project, request.match_info["functionId"])
     if callee is not None:
         permit(caller, callee)
-        _refuse_overload(request.app, callee)
-
-
-def _refuse_overload(app: web.Application, callee: Callee) -> None:
-    """Raise QueueFullError where the call would find its function's queue full."""
-    uid, deployment_uid = callee.function.metadata.uid, callee.deployment.metadata.uid
-    seconds = app[INVOKER].overloaded(uid, deployment_uid)
-    if seconds is not None:
-        raise QueueFullError("As many calls of the function wait as may wait.", retry_after=seconds)
+        request.app[EXECUTOR].refuse_overload(callee)
 
 
 def permit(caller: Caller, callee: Callee) -> None:
@@ -129,7 +128,7 @@ def permit(caller: Caller, callee: Callee) -> None:
 
 
 async def execute(
-    app: web.Application,
+    executor: Executor,
     callee: Callee,
     caller: Caller,
     asked: Asked,
@@ -142,16 +141,15 @@ async def execute(
         IdempotencyError, QueueFullError, TransientError: nothing was accepted.
         AppwriteError: function_synchronous_timeout.
     """
-    executor = app[EXECUTOR]
+    now = executor.now()
+    requested = _requested(callee, caller, asked, id_=new_execution_id(now), key=key)
     if key is None and not asked.asynchronous:
-        _refuse_overload(app, callee)
-        return await executor.run(
-            callee, _requested(callee, caller, asked, id_=new_execution_id(executor.now()), key=None)
-        )
-    record = await executor.enqueue(_requested(callee, caller, asked, id_=new_execution_id(executor.now()), key=key))
+        executor.refuse_overload(callee)
+        return await executor.run(callee, requested, created=now)
+    record = await executor.enqueue(requested)
     if asked.asynchronous:
         return record
-    return await executor.wait(record, within=callee.function.spec.timeout + app[CONFIG].pod_start_seconds)
+    return await executor.wait(record, within=callee.function.spec.timeout + executor.pod_start_seconds)
 
 
 def _requested(callee: Callee, caller: Caller, asked: Asked, *, id_: str, key: str | None) -> ExecutionRequest:
