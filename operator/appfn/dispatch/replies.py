@@ -158,7 +158,7 @@ class ReplyParser:
     def _remember(self, data: bytes, reply: Reply) -> None:
         """Remember the head of a reply that came at once, if nothing came but one head and the body's own bytes."""
         end = data.find(_END_OF_HEAD, 0, _MAX_KNOWN_HEAD) + len(_END_OF_HEAD)
-        if end < len(_END_OF_HEAD) or len(data) - end != len(reply.body) or self._bodiless or not self.reusable:
+        if end < len(_END_OF_HEAD) or len(data) - end != len(reply.body) or not self.reusable:
             return
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
