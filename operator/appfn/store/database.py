@@ -17,8 +17,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from appfn.errors import ConfigError, TransientError
-from appfn.store import schema
-from appfn.store.script import Script, run
+from appfn.store import pragmas, schema
+from appfn.store.script import Script
+from appfn.store.script_process import ScriptProcess
 from appfn.store.sqlite import Driver
 
 _DRIVERS = {
@@ -29,20 +30,6 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 _READERS = 4
-_PRAGMAS = (
-    "PRAGMA busy_timeout = 5000",
-    "PRAGMA cache_size = -16384",
-    "PRAGMA temp_store = MEMORY",
-)
-_WRITE_AHEAD = "PRAGMA journal_mode = WAL"
-_WRITER_PRAGMAS = (
-    *_PRAGMAS,
-    _WRITE_AHEAD,
-    # FULL: a commit is on the disk when it returns, also after a power cut; group commit pays for it.
-    "PRAGMA synchronous = FULL",
-    "PRAGMA journal_size_limit = 67108864",
-)
-_READER_PRAGMAS = (*_PRAGMAS, "PRAGMA query_only = ON")
 _OUR_FAULT = frozenset({"22", "23", "42", "54"})
 """Classes of SQLSTATE that the same statement meets again: data, constraint, syntax or access, a limit."""
 
@@ -55,11 +42,24 @@ class Database:
     """For transactions that write. On SQLite one connection, whose transactions take the write lock at once."""
     reader: AsyncEngine
     """For reads, each of its own snapshot (autocommit)."""
+    scripts: ScriptProcess | None = None
+    """What runs scripts on SQLite."""
 
     async def run(self, script: Script) -> None:
-        """Run statements in a transaction of their own."""
+        """Run statements that need no answers, in a transaction of their own."""
+        if self.scripts is not None:
+            await self.scripts.run(script)
+            return
         async with self.writer.begin() as connection:
-            await run(connection, script)
+            for statement in script:
+                await connection.exec_driver_sql(statement.sql, list(statement.parameters))
+
+    async def close(self) -> None:
+        """Close all connections; nothing must be under way."""
+        if self.scripts is not None:
+            await self.scripts.close()
+        await self.reader.dispose()
+        await self.writer.dispose()
 
 
 @asynccontextmanager
@@ -78,8 +78,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
                 await connection.run_sync(schema.prepare)
         yield database
     finally:
-        await database.reader.dispose()
-        await database.writer.dispose()
+        await database.close()
 
 
 @contextmanager
@@ -139,7 +138,7 @@ async def _sqlite(address: URL) -> Database:
     event.listen(writer.sync_engine, "connect", _configure_writer)
     event.listen(writer.sync_engine, "begin", _begin_immediate)
     event.listen(reader.sync_engine, "connect", _configure_reader)
-    return Database(writer, reader)
+    return Database(writer, reader, ScriptProcess(address.database))
 
 
 def _postgresql(address: URL) -> Database:
@@ -175,7 +174,7 @@ def _make_file(path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute(_WRITE_AHEAD)
+            connection.execute(pragmas.WRITE_AHEAD)
     except sqlite3.OperationalError as error:
         raise TransientError(f"the database does not answer: {_brief(error)}") from error
     finally:
@@ -185,11 +184,11 @@ def _make_file(path: Path) -> None:
 def _configure_writer(connection: Any, _record: object) -> None:
     # The driver's own transaction handling would begin late and without the write lock; see _begin_immediate.
     connection.isolation_level = None
-    _run_pragmas(connection, _WRITER_PRAGMAS)
+    _run_pragmas(connection, pragmas.WRITER)
 
 
 def _configure_reader(connection: Any, _record: object) -> None:
-    _run_pragmas(connection, _READER_PRAGMAS)
+    _run_pragmas(connection, pragmas.READER)
 
 
 def _run_pragmas(connection: Any, pragmas: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ threads and two of the interpreter's lock, which on a busy machine take far long
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
@@ -17,7 +17,6 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_cursor,
     AsyncAdapt_aiosqlite_dbapi,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 R = TypeVar("R")
 
@@ -70,26 +69,10 @@ class _Cursor:
         self._result = await _in_thread(self._connection, work)
 
 
-async def run(connection: AsyncConnection, script: Iterable[tuple[str, Sequence[_Parameters]]]) -> None:
-    """Run statements, each once for each of its sets of parameters, in one visit; needs a transaction.
-
-    Raises:
-        sqlite3.Error: as the first that fails; SQLAlchemy does not come to see it.
-    """
-    raw = (await connection.get_raw_connection()).driver_connection
-    await _in_thread(cast("aiosqlite.Connection", raw), partial(_run, script=script))
-
-
 async def _in_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
     # The driver has no public way to run a function of ours in its thread; SQLAlchemy takes this one too.
     visit = partial(work, connection._conn)  # noqa: SLF001
     return cast("R", await connection._execute(visit))  # type: ignore[no-untyped-call]  # noqa: SLF001
-
-
-def _run(connection: sqlite3.Connection, script: Iterable[tuple[str, Sequence[_Parameters]]]) -> None:
-    with closing(connection.cursor()) as cursor:
-        for operation, parameters in script:
-            cursor.executemany(operation, parameters)
 
 
 def _executed(connection: sqlite3.Connection, operation: str, parameters: Any, *, many: bool) -> _Result:
