@@ -39,28 +39,22 @@ class Waiter:
         return granted if isinstance(granted, Slot) else None
 
 
-class Line:
-    """First come, first served."""
-
-    def __init__(self) -> None:
-        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._waiters)
+class Line(OrderedDict[Waiter, None]):
+    """First come, first served. A mapping itself, as each call asks several times how long it is."""
 
     def join(self, waiter: Waiter, *, first: bool) -> None:
         """Stand at the end, or at the front."""
-        self._waiters[waiter] = None
+        self[waiter] = None
         if first:
-            self._waiters.move_to_end(waiter, last=False)
+            self.move_to_end(waiter, last=False)
 
     def leave(self, waiter: Waiter) -> None:
         """Stand there no more."""
-        self._waiters.pop(waiter, None)
+        self.pop(waiter, None)
 
     def next(self) -> Waiter:
         """Return the first, who leaves."""
-        return self._waiters.popitem(last=False)[0]
+        return self.popitem(last=False)[0]
 
     def refuse_all(self, failure: Failure) -> None:
         """Send all away with the failure."""
@@ -75,6 +69,6 @@ class Line:
                 waiter.answer.set_exception(TransientError("the dispatcher is shutting down", retry_after=1.0))
 
     def _empty(self) -> Iterable[Waiter]:
-        waiters = list(self._waiters)
-        self._waiters.clear()
+        waiters = list(self)
+        self.clear()
         return waiters

@@ -82,16 +82,16 @@ def parse_json(body: bytes) -> Json:
 def parse_value(body: bytes) -> Any:
     """Return the JSON value that a body is, None for none; raises as `parse_json`."""
     try:
-        return _loads(body or b"null")
+        return orjson.loads(body or b"null")
+    except orjson.JSONDecodeError:  # also of what is no error to Python: UTF-16, NaN, lone surrogates
+        return _python_value(body)
+
+
+def _python_value(body: bytes) -> Any:
+    try:
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise AppwriteError(Problem.ARGUMENT_INVALID, "The request's body is not valid JSON.") from error
-
-
-def _loads(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:  # also of what is no error to Python: UTF-16, NaN, lone surrogates
-        return json.loads(body)
 
 
 async def read_body(request: web.Request) -> bytes:

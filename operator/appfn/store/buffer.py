@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from appfn.errors import TransientError
 from appfn.store.database import Database, database_errors
-from appfn.store.recording import Record, rows, script
+from appfn.store.recording import Record, row, script
 from appfn.store.signals import Bell
 
 _log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class RecordBuffer:
         """Return the rows of records, made a few at a time: calls that come meanwhile are not to wait for all."""
         found: list[tuple[Any, ...]] = []
         for start in range(0, len(batch), _SLICE):
-            found += rows(batch[start : start + _SLICE], self._database.writer.dialect)
+            found += [row(each.record) for each in batch[start : start + _SLICE]]
             await asyncio.sleep(0)
         return found
 

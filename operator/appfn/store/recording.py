@@ -5,15 +5,16 @@ loop little more than its rows. What the batch adds to counts and usage the data
 the commit, which no other row has yet.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
+import orjson
 from sqlalchemy import Dialect, select
 
 from appfn.core.records import ExecutionRecord
-from appfn.store.bulk import Insert, insert
-from appfn.store.rows import row_of_record
-from appfn.store.schema import EXECUTIONS, FEED
+from appfn.store.bulk import insert
+from appfn.store.rows import clean, clean_texts, fit_request, fit_texts, reader_of
+from appfn.store.schema import EXECUTIONS, FEED, microseconds
 from appfn.store.script import Script, Statement
 
 _OVERHEAD = 1024
@@ -54,7 +55,8 @@ _USAGE = Statement(
     """  # noqa: S608 - all of it is ours
 )
 _SEQUENCE = select(FEED.c.sequence).scalar_subquery()
-_COLUMNS = tuple(column.name for column in EXECUTIONS.c if column.name not in {"sequence", "worker", "lease_until"})
+COLUMNS: Final = tuple(each.name for each in EXECUTIONS.c if each.name not in {"sequence", "worker", "lease_until"})
+"""What of an execution that has ended is given to the database."""
 
 
 class Record:
@@ -71,19 +73,66 @@ class Record:
         self.size = _OVERHEAD + texts + len(request.data) + len(request.event_data)
 
 
-def rows(records: Iterable[Record], dialect: Dialect) -> list[tuple[Any, ...]]:
-    """Return the rows of records, as the driver takes them."""
-    into = _into(dialect)
-    return [into.parameters(row_of_record(each.record, sequence=0)) for each in records]
+def row(record: ExecutionRecord) -> tuple[Any, ...]:
+    """Return an execution that has ended as both drivers take it, in the order of COLUMNS.
+
+    As `row_of_record`, which says the same by name, but for thousands a second.
+    """
+    outcome, request = record.outcome, fit_request(record.request)
+    assert outcome is not None
+    response, stdout, stderr = fit_texts(outcome)
+    permissions, failure, headers = request.permissions, outcome.failure, request.headers
+    created, updated, finished = microseconds(record.created_at), microseconds(record.updated_at), record.finished_at
+    return (
+        request.id,
+        request.namespace,
+        request.function,
+        request.function_uid,
+        str(request.origin),
+        str(request.trigger),
+        str(outcome.phase),
+        outcome.status_code,
+        record.attempt,
+        request.max_attempts,
+        created,
+        updated,
+        created,
+        request.scheduled_at and microseconds(request.scheduled_at),
+        record.started_at and microseconds(record.started_at),
+        updated if finished is None or finished is record.updated_at else microseconds(finished),
+        clean(record.deployment),
+        request.user_id,
+        reader_of(permissions) if permissions else "",
+        request.event,
+        request.path,
+        request.method,
+        request.idempotency_key,
+        request.body_hash,
+        outcome.duration,
+        outcome.cold_start,
+        _json(outcome.times.to_json()),
+        None if failure is None else _json(clean_texts(failure.to_json())),
+        _json(permissions) if permissions else "[]",
+        _json(clean_texts(headers)) if headers else "{}",
+        request.replay_of,
+        record.memory_mb,
+        "",  # its JWT is of no more use
+        request.data,
+        request.event_data,
+        stdout,
+        stderr,
+        response,
+    )
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def script(stored: Sequence[tuple[Any, ...]], dialect: Dialect) -> Script:
-    """Return what stores `rows` of records, in a transaction of its own; may be repeated.
+    """Return what stores records, given as their rows, in a transaction of its own; may be repeated.
 
     A record that is there already stays as it is, and one that was deleted meanwhile gone.
     """
-    return [_NEXT_SEQUENCE, *_into(dialect).script(stored), _WITHOUT_DELETED, _COUNTS, _USAGE]
-
-
-def _into(dialect: Dialect) -> Insert:
-    return insert(dialect, EXECUTIONS, _COLUMNS, sequence=_SEQUENCE)
+    into = insert(dialect, EXECUTIONS, COLUMNS, sequence=_SEQUENCE)
+    return [_NEXT_SEQUENCE, Statement(into, stored), _WITHOUT_DELETED, _COUNTS, _USAGE]

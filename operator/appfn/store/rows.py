@@ -1,7 +1,7 @@
 """Records to rows and back; what the databases cannot hold is made fit here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -73,9 +73,7 @@ def row_of_record(record: ExecutionRecord, *, sequence: int) -> Row:
 
 def outcome_columns(outcome: Outcome) -> Row:
     """Return the columns that the end of an execution sets."""
-    response, stdout, stderr = outcome.response, outcome.stdout, outcome.stderr
-    if not _is_plain(response, stdout, stderr) or len(response) + len(stdout) + len(stderr) > MAX_OUTPUT:
-        response, stdout, stderr = cut(response), cut(stdout), cut(stderr)
+    response, stdout, stderr = fit_texts(outcome)
     return {
         "phase": outcome.phase.value,
         "status_code": outcome.status_code,
@@ -85,8 +83,16 @@ def outcome_columns(outcome: Outcome) -> Row:
         "duration": outcome.duration,
         "cold_start": outcome.cold_start,
         "times": outcome.times.to_json(),
-        "failure": None if outcome.failure is None else _clean_texts(outcome.failure.to_json()),
+        "failure": None if outcome.failure is None else clean_texts(outcome.failure.to_json()),
     }
+
+
+def fit_texts(outcome: Outcome) -> tuple[str, str, str]:
+    """Return response, stdout and stderr as the databases hold them."""
+    response, stdout, stderr = outcome.response, outcome.stdout, outcome.stderr
+    if _is_plain(response, stdout, stderr) and len(response) + len(stdout) + len(stderr) <= MAX_OUTPUT:
+        return response, stdout, stderr
+    return cut(response), cut(stdout), cut(stderr)
 
 
 def record_of(row: Stored, *, secrets: bool = False) -> ExecutionRecord:
@@ -107,11 +113,16 @@ def record_of(row: Stored, *, secrets: bool = False) -> ExecutionRecord:
     )
 
 
-def _request_columns(request: ExecutionRequest) -> Row:
-    key, headers = request.idempotency_key, request.headers
+def fit_request(request: ExecutionRequest) -> ExecutionRequest:
+    """Return a request whose texts, but for the headers, are as the databases hold them."""
+    key = request.idempotency_key
     texts = request.path, request.data, request.event_data, request.event, request.user_id, request.replay_of
-    if not _is_plain(request.id, request.method, key or "", *texts, *request.permissions):
-        request = _cleaned(request)
+    plain = _is_plain(request.id, request.method, key or "", *texts, *request.permissions)
+    return request if plain else _cleaned(request)
+
+
+def _request_columns(request: ExecutionRequest) -> Row:
+    headers, request = request.headers, fit_request(request)
     permissions = list(request.permissions)
     return {
         "id": request.id,
@@ -124,14 +135,14 @@ def _request_columns(request: ExecutionRequest) -> Row:
         "scheduled_at": request.scheduled_at,
         "replay_of": request.replay_of,
         "user_id": request.user_id,
-        "reader": _reader(permissions),
+        "reader": reader_of(permissions),
         "event": request.event,
         "path": request.path,
         "method": request.method,
         "idempotency_key": request.idempotency_key,
         "body_hash": request.body_hash,
         "permissions": permissions,
-        "headers": _clean_texts(headers) if headers else {},
+        "headers": clean_texts(headers) if headers else {},
         "data": request.data,
         "event_data": request.event_data,
     }
@@ -160,7 +171,7 @@ def _cleaned(request: ExecutionRequest) -> ExecutionRequest:
     )
 
 
-def _reader(permissions: list[str]) -> str:
+def reader_of(permissions: Iterable[str]) -> str:
     """Return the one user that may read the execution: Appwrite gives its caller, or nobody, the right."""
     for permission in permissions:
         match = _READER.fullmatch(permission)
@@ -169,7 +180,8 @@ def _reader(permissions: list[str]) -> str:
     return ""
 
 
-def _clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
+def clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return names and values as the databases hold them."""
     return {clean(key): clean(value) for key, value in texts.items()}
 
 

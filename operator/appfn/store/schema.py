@@ -36,9 +36,9 @@ _LOCK = 0x6170_7066_6E
 """Of PostgreSQL's advisory locks: replicas that start together make the schema one after the other."""
 
 
-def microseconds(moment: datetime | None) -> int | None:
+def microseconds(moment: datetime) -> int:
     """Return a moment as the databases hold it."""
-    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 class Instant(TypeDecorator[datetime]):
@@ -48,7 +48,7 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002, D102 - inherited
-        return microseconds(value)
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102 - inherited
         return None if value is None else _EPOCH + value * _MICROSECOND

@@ -1,18 +1,22 @@
 """Records to rows and back."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from sqlalchemy import JSON
 from sqlalchemy.dialects import sqlite
 
 from appfn.api.execution import Component, ExecutionPhase, Failure, FailureReason
 from appfn.core.records import MAX_OUTPUT, ExecutionRecord
+from appfn.store.recording import COLUMNS, row
 from appfn.store.rows import clean, cut, record_of, row_of_record
 from appfn.store.schema import EXECUTIONS, Instant
-from support.executions import a_finished, an_outcome
+from support.executions import START, a_finished, an_outcome
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -42,6 +46,48 @@ def test_a_clean_record_comes_back_as_it_was(headers: dict[str, str], text: str,
     row = row_of_record(record, sequence=7)
     assert set(row) <= set(EXECUTIONS.columns.keys())
     assert record_of(row) == replace(record, sequence=7)
+
+
+@given(headers=st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=2), text=ANY_TEXT, whole=st.booleans())
+def test_a_row_in_the_order_of_the_columns_says_what_one_by_name_does(
+    headers: dict[str, str], text: str, *, whole: bool
+) -> None:
+    failure = Failure(component=Component.RUNTIME, reason=FailureReason.POD_LOST, message=text)
+    outcome = an_outcome(response=text, stdout=text, stderr=text, cold_start=whole, failure=failure if whole else None)
+    request: dict[str, Any] = {
+        **dict.fromkeys(("path", "data", "event", "event_data", "user_id", "replay_of"), text),
+        "headers": headers,
+        "permissions": (f'read("user:{text}")', 'read("user:ada")') if whole else (),
+        "idempotency_key": text if whole else None,
+        "body_hash": "hash",
+        "jwt": "secret",
+        "scheduled_at": START + timedelta(seconds=1) if whole else None,
+        "max_attempts": 3,
+    }
+    record = replace(
+        a_finished(outcome=outcome, **request),
+        deployment=text,
+        attempt=2,
+        memory_mb=512,
+        started_at=START + timedelta(seconds=2) if whole else None,
+        updated_at=START + timedelta(seconds=3),
+        finished_at=START + timedelta(seconds=4) if whole else None,
+    )
+    in_order = dict(zip(COLUMNS, row(record), strict=True))
+    by_name = row_of_record(record, sequence=0)
+    assert set(by_name) == {*COLUMNS, "sequence"}
+    for name, value in in_order.items():
+        assert value == given_to_the_driver(name, by_name[name]), name
+
+
+def given_to_the_driver(column: str, value: object) -> object:
+    match EXECUTIONS.c[column].type:
+        case Instant() as kind:
+            return kind.process_bind_param(cast("datetime | None", value), sqlite.dialect())
+        case JSON():
+            return None if value is None else orjson.dumps(value).decode()
+        case _:
+            return value
 
 
 def test_a_jwt_never_reaches_the_row_of_an_ended_execution() -> None:
