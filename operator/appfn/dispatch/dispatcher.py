@@ -195,7 +195,9 @@ class Dispatcher:
         if self._closing:
             raise TransientError("the dispatcher is shutting down", retry_after=1.0)
         with self._work:
-            group = self._group(Source(function, runtime, self._part), code_of(invocation))
+            group = self._groups.get((function.metadata.uid, invocation.deployment_uid))
+            if group is None or not group.serves(invocation, runtime, function):
+                group = self._group(Source(function, runtime, self._part), code_of(invocation))
             return await self._invoke(group, invocation, on_start)
 
     def sync(self, targets: Mapping[str, Target]) -> None:

@@ -16,9 +16,10 @@ from msgspec import structs
 from appfn import names
 from appfn.api.base import Json
 from appfn.api.execution import Failure
-from appfn.api.runtime import Architecture
+from appfn.api.function import Function
+from appfn.api.runtime import Architecture, Runtime
 from appfn.core.manifests.runtime_pod import template_digest
-from appfn.core.records import Times
+from appfn.core.records import Invocation, Times
 from appfn.dispatch import failures
 from appfn.dispatch.call import Call
 from appfn.dispatch.failures import NotServedError
@@ -28,6 +29,7 @@ from appfn.dispatch.pod import PodState, RuntimePod
 from appfn.dispatch.scaling import Observed, Plan, PodView, decide
 from appfn.dispatch.source import Source
 from appfn.dispatch.stats import Replicas
+from appfn.dispatch.target import code_of
 from appfn.dispatch.trouble import Trouble
 from appfn.dispatch.waiting import Line, Slot, Waiter
 from appfn.errors import QueueFullError
@@ -56,7 +58,9 @@ class Group:
         self.template: Final = source.template()
         self._services = services
         self._source = source
-        self._code = code
+        self._known_code = code
+        self._latest: Invocation | None = None
+        """The last call, where what pods are loaded with is to be found anew."""
         self._limits = source.limits()
         self._room = source.room(services.queue_limit)
         self._on_empty = on_empty
@@ -72,18 +76,25 @@ class Group:
         """No more pods may be made now: for calls that come and go while others wait, there is nothing to decide."""
         self._timer: asyncio.TimerHandle | None = None
 
+    def serves(self, invocation: Invocation, runtime: Runtime, function: Function) -> bool:
+        """Tell, at once, whether a call needs nothing but these pods: its settings are the very objects seen last."""
+        if function is not self._source.function or runtime is not self._source.runtime:
+            return False
+        self._latest = invocation
+        return True
+
     def adopt(self, source: Source, code: Code) -> bool:
         """Take newer settings; False where they need other pods than these."""
         if code.variables is None:  # pods that are started for calls in the queue must have their environment
             code = structs.replace(code, variables=self._code.variables)
         if source.same(self._source):
-            self._code = code
+            self._known_code, self._latest = code, None
             return True
         if source.older(self._source):
             return True
         if source.template() != self.template:
             return False
-        self._source, self._code, self._limits = source, code, source.limits()
+        self._source, self._known_code, self._latest, self._limits = source, code, None, source.limits()
         self._room = source.room(self._services.queue_limit)
         self.step()
         return True
@@ -104,17 +115,24 @@ class Group:
             NotServedError: no pod within the time a call may wait, or it is certain that there will be none.
             TransientError: the group is being closed.
         """
-        if not self._architectures():
-            raise NotServedError(failures.no_architecture())
         if not self._queue and (pod := self._free_pod()) is not None:
             if again:
                 return self._grant(pod, since)
             pod.in_flight += 1
             return Slot(pod=pod, cold=False, waited=_NOT_AT_ALL)
+        if not self._architectures():
+            raise NotServedError(failures.no_architecture())
         if self.retry_after is not None and not again:
             message = f"{len(self._queue)} executions of function {self.template.function} are waiting already"
             raise QueueFullError(message, retry_after=self.retry_after)
         return await self._wait(Waiter(since), first=again)
+
+    @property
+    def _code(self) -> Code:
+        """What pods are loaded with: those that are started for calls in the queue must have their environment."""
+        if self._latest is not None:
+            self._known_code, self._latest = code_of(self._latest), None
+        return self._known_code
 
     @property
     def retry_after(self) -> float | None:
@@ -170,14 +188,7 @@ class Group:
 
     def replicas(self) -> Replicas:
         """Return what the group has now."""
-        states = [pod.state for pod in self._pods.values()]
-        return Replicas(
-            ready=states.count(PodState.READY),
-            starting=sum(1 for state in states if state.starting),
-            draining=states.count(PodState.DRAINING),
-            queued=len(self._queue),
-            in_flight=sum(pod.in_flight for pod in self._pods.values()),
-        )
+        return Replicas.of(self._pods.values(), queued=len(self._queue))
 
     def close(self, failure: Failure) -> None:
         """Stop at once: running calls end with the failure, waiting ones are not served. Pods are left to the fleet."""
@@ -222,7 +233,8 @@ class Group:
             async with asyncio.timeout(left):
                 answer = await waiter.answer
         except TimeoutError:
-            answer = self._abandon(waiter) or self._expired()
+            why = self._trouble.expired(self._pods.values(), waited=self._services.wait_seconds)
+            answer = self._abandon(waiter) or why
             self.step()
         except BaseException:
             if (granted := self._abandon(waiter)) is not None:
@@ -381,18 +393,6 @@ class Group:
         self._calls.pop(name, None)
         pod.advance(PodState.GONE)
         self._services.fleet.remove(pod)
-
-    def _expired(self) -> Failure:
-        """Return why a call waited in vain."""
-        waited = self._services.wait_seconds
-        pods = self._pods.values()
-        starting = next((pod for pod in pods if pod.state.starting), None)
-        if any(pod.state is PodState.READY for pod in pods):
-            return failures.queue_timeout(waited)
-        if starting is not None:
-            late = f"pod {starting.key.name} was not ready after {waited:g} s: {starting.waiting}"
-            return failures.pod_not_started(late)
-        return self._trouble.last or failures.queue_timeout(waited)
 
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:

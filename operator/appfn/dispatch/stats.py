@@ -1,6 +1,10 @@
 """What dispatch shows of itself."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Self
+
+from appfn.dispatch.pod import PodState, RuntimePod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +19,18 @@ class Replicas:
     """Calls that wait for a pod."""
     in_flight: int = 0
     """Calls that run."""
+
+    @classmethod
+    def of(cls, pods: Collection[RuntimePod], *, queued: int) -> Self:
+        """Return what these pods are, and so many calls that wait for one."""
+        states = [pod.state for pod in pods]
+        return cls(
+            ready=states.count(PodState.READY),
+            starting=sum(1 for state in states if state.starting),
+            draining=states.count(PodState.DRAINING),
+            queued=queued,
+            in_flight=sum(pod.in_flight for pod in pods),
+        )
 
     def __add__(self, other: "Replicas") -> "Replicas":
         return Replicas(

@@ -1,8 +1,11 @@
 """Pods that do not come up: how long the next try waits, so that a broken deployment makes few pods."""
 
+from collections.abc import Collection
 from typing import Final
 
 from appfn.api.execution import Failure
+from appfn.dispatch import failures
+from appfn.dispatch.pod import PodState, RuntimePod
 
 _BACKOFF_SECONDS: Final = 1.0
 _MAX_BACKOFF_SECONDS: Final = 30.0
@@ -33,3 +36,13 @@ class Trouble:
     def over(self) -> None:
         """Take in that a pod has answered a call."""
         self.tries = 0
+
+    def expired(self, pods: Collection[RuntimePod], *, waited: float) -> Failure:
+        """Return why a call waited in vain, so many seconds, for one of these pods."""
+        starting = next((pod for pod in pods if pod.state.starting), None)
+        if any(pod.state is PodState.READY for pod in pods):
+            return failures.queue_timeout(waited)
+        if starting is not None:
+            late = f"pod {starting.key.name} was not ready after {waited:g} s: {starting.waiting}"
+            return failures.pod_not_started(late)
+        return self.last or failures.queue_timeout(waited)

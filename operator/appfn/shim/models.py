@@ -89,7 +89,7 @@ def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> J
 
 
 def _execution_v1_0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:
-    outcome = _outcome(record)
+    outcome = record.outcome or _outcome(record)
     return _envelope(record, function_id) | {
         "status": _status(record, Format.V1_0),
         "statusCode": outcome.status_code,
@@ -134,11 +134,12 @@ def _envelope(record: ExecutionRecord, function_id: str) -> Json:
 
 def _status(record: ExecutionRecord, format_: Format) -> str:
     """Return the word of the format: old ones have none for a time to come, and 1.4 took 4xx for a failure."""
-    phase, code = record.phase, _outcome(record).status_code
+    phase = record.phase
     if phase is ExecutionPhase.SCHEDULED and format_ < Format.V1_4:
         return ExecutionPhase.WAITING.value
-    if phase is ExecutionPhase.COMPLETED and format_ is Format.V1_4 and code >= HTTPStatus.BAD_REQUEST:
-        return ExecutionPhase.FAILED.value
+    if phase is ExecutionPhase.COMPLETED and format_ is Format.V1_4:
+        failed = _outcome(record).status_code >= HTTPStatus.BAD_REQUEST
+        return ExecutionPhase.FAILED.value if failed else phase.value
     return str(phase)
 
 

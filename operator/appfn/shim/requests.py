@@ -62,8 +62,9 @@ def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
     data = _text(name, body.get(name))
     if format_ < Format.V1_4 and len(data) > MAX_DATA:
         raise invalid_argument(name, f"Value must be a valid string and at most {MAX_DATA} chars long")
-    asynchronous = _boolean("async", body.get("async"), default=format_ is Format.V0)
-    path, method, later = body.get("path"), body.get("method"), body.get("scheduledAt")
+    wait, given, later = body.get("async"), body.get("headers"), body.get("scheduledAt")
+    path, method = body.get("path"), body.get("method")
+    asynchronous = format_ is Format.V0 if wait is None else _boolean("async", wait)
     scheduled_at = None if later is None else _future(later, now)
     if scheduled_at is not None and not asynchronous:
         raise AppwriteError(
@@ -72,7 +73,7 @@ def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
         )
     return Asked(
         data=data,
-        headers=headers(body.get("headers")),
+        headers={} if given is None else headers(given),
         path="/" if path is None else _path(path),
         method="POST" if method is None else _method(method),
         asynchronous=asynchronous,
@@ -162,10 +163,8 @@ def _future(value: Any, clock: Callable[[], datetime]) -> datetime | None:
     return moment
 
 
-def _boolean(name: str, value: Any, *, default: bool) -> bool:
+def _boolean(name: str, value: Any) -> bool:
     match value:
-        case None:
-            return default
         case bool():
             return value
         case "true" | "1" | 1:

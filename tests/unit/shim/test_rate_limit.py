@@ -22,8 +22,7 @@ KEY = KeyCaller(subject="key:1", label="", scopes=frozenset())
 
 
 def user(id_: str) -> UserCaller:
-    claims = UserClaims(user_id=id_)
-    return UserCaller(subject=f"user:{id_}", label="", claims=claims, granted=claims.roles(), text="")
+    return UserCaller.of(UserClaims(user_id=id_), "")
 
 
 class Request(dict[Any, Any]):

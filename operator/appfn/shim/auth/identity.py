@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from appfn.kube.protocols import TokenIdentity
 
@@ -34,37 +34,25 @@ _MEMBERSHIP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Base of all callers of the public API.
+    """Base of all callers of the public API. All that each call asks of them is a value.
 
     Attributes:
         subject: names the caller among those of its project, for idempotency keys; never shown.
         label: how Appwrite's messages name it.
+        roles: the Appwrite roles that `execute` is matched with.
+        user_id: the user who calls; empty where it is none.
+        user_claims: what the user's token says of them, unsigned; empty where it is none.
+        permissions: those that an execution of the caller's gets: its user alone reads it, besides keys.
     """
 
     subject: str
     label: str
     privileged: ClassVar[bool] = False
     """Whether `execute` roles don't concern the caller, and whether it sees logs."""
-
-    @property
-    def roles(self) -> frozenset[str]:
-        """Return the Appwrite roles that `execute` is matched with."""
-        return frozenset()
-
-    @property
-    def user_id(self) -> str:
-        """Return the id of the user who calls; empty where it is none."""
-        return ""
-
-    @property
-    def user_claims(self) -> str:
-        """Return what the user's token says of them, unsigned; empty where it is none."""
-        return ""
-
-    @property
-    def permissions(self) -> tuple[str, ...]:
-        """Return the permissions that an execution of the caller's gets: its user alone reads it, besides keys."""
-        return (f'read("user:{self.user_id}")',) if self.user_id else ()
+    roles: frozenset[str] = field(default=frozenset(), repr=False)
+    user_id: str = ""
+    user_claims: str = field(default="", repr=False)
+    permissions: tuple[str, ...] = ()
 
     def reads(self, permissions: Collection[str]) -> bool:
         """Tell whether the caller may see an execution with these permissions: a user only what it has asked for."""
@@ -77,11 +65,7 @@ class Guest(Caller):
 
     subject: str = "guest"
     label: str = "User (role: guests)"
-
-    @property
-    def roles(self) -> frozenset[str]:
-        """Return a guest's."""
-        return GUEST_ROLES
+    roles: frozenset[str] = field(default=GUEST_ROLES, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,24 +97,17 @@ class UserClaims:
 class UserCaller(Caller):
     """A user of the project, by a token of ours or of an issuer that the project trusts."""
 
-    claims: UserClaims
-    granted: frozenset[str] = field(repr=False)
-    text: str = field(repr=False)
-
-    @property
-    def roles(self) -> frozenset[str]:
-        """Return the user's."""
-        return self.granted
-
-    @property
-    def user_id(self) -> str:
-        """Return the user's id."""
-        return self.claims.user_id
-
-    @property
-    def user_claims(self) -> str:
-        """Return the claims as text."""
-        return self.text
+    @classmethod
+    def of(cls, claims: UserClaims, text: str) -> Self:
+        """Return the user of whom a token makes these claims; `text`: as they are kept."""
+        return cls(
+            subject=f"user:{claims.user_id}",
+            label="User (role: users)",
+            roles=claims.roles(),
+            user_id=claims.user_id,
+            user_claims=text,
+            permissions=(f'read("user:{claims.user_id}")',) if claims.user_id else (),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,13 +56,7 @@ class Users:
         if verified is None:
             return None
         claims, expires = verified
-        caller = UserCaller(
-            subject=f"user:{claims.user_id}",
-            label="User (role: users)",
-            claims=claims,
-            granted=claims.roles(),
-            text=user_token.to_text(claims),
-        )
+        caller = UserCaller.of(claims, user_token.to_text(claims))
         self._remember(address, caller, seconds=min(self._cache_seconds, expires - self._now().timestamp()))
         return caller
 
