@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from msgspec.structs import replace
@@ -18,6 +19,8 @@ from appfn.dispatch.waiting import Slot
 
 _OBITUARY_SECONDS: Final = 1.5
 """How long a broken call waits to be told why, as with OOMKilled: the kubelet reports within a second."""
+_address: Final = lru_cache(maxsize=1024)(Address)
+"""For a pod it is the same for each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ class Call:
             request = v2.encode(invocation, key=pod.runtime_key)
             self._began = services.now()
             self._exchange = await services.upstream.send(
-                Address(pod.address.result(), services.port),
+                _address(pod.address.result(), services.port),
                 request,
                 seconds=float(invocation.timeout),
                 limit=v2.MAX_ENVELOPE,

@@ -1,6 +1,7 @@
 """The way out: from the first word of shutdown, who is still at work, and how long there is left."""
 
 import asyncio
+from typing import Final
 
 
 class Drain:
@@ -11,7 +12,8 @@ class Drain:
         self.draining = False
         """Whether shutdown has begun. Asked several times for each call, so nothing but a value."""
         self._begun = asyncio.Event()
-        self._working: set[asyncio.Task[object]] = set()
+        self.working: Final[set[asyncio.Task[object]]] = set()
+        """Requests under way: see `enter`."""
         self._deadline = 0.0
 
     def begin(self) -> None:
@@ -28,18 +30,13 @@ class Drain:
             return self._seconds
         return max(0.0, self._deadline - asyncio.get_running_loop().time())
 
-    @property
-    def working(self) -> int:
-        """Requests under way."""
-        return len(self._working)
-
     def enter(self, task: "asyncio.Task[object]") -> None:
         """Know a task as a request under way until `leave` is called with it."""
-        self._working.add(task)
+        self.working.add(task)
 
     def leave(self, task: "asyncio.Task[object]") -> None:
         """Undo `enter`."""
-        self._working.discard(task)
+        self.working.discard(task)
 
     async def wait_begun(self) -> None:
         """Return when shutdown begins."""
@@ -54,9 +51,9 @@ class Drain:
         Returns:
             How many were cancelled.
         """
-        while self._working and self.remaining:  # connections that are kept alive may bring a few more
-            await asyncio.wait(self._working, timeout=self.remaining)
-        late = set(self._working)
+        while self.working and self.remaining:  # connections that are kept alive may bring a few more
+            await asyncio.wait(self.working, timeout=self.remaining)
+        late = set(self.working)
         for task in late:
             task.cancel()
         if late:

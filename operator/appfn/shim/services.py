@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -46,6 +47,7 @@ from appfn.store.executions import ExecutionStore
 from appfn.store.uploads import UploadStore
 
 _BOOT_BYTES = 4
+_utc_now = partial(datetime.now, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class Surroundings:
     config: Config
     cluster: ShimCluster
     make_invoker: "Callable[[Surroundings, ArtifactSource, bytes], AbstractAsyncContextManager[Invoker]]"
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
 

@@ -99,7 +99,7 @@ def most_requests(app: web.Application) -> int:
 
 def refuse_crowd(drain: Drain, *, most: int) -> None:
     """Raise QueueFullError where more than `most` requests are under way: memory would not be bounded."""
-    if drain.working > most:
+    if len(drain.working) > most:
         raise QueueFullError("The server answers as many requests as it can.", retry_after=_RETRY_SECONDS)
 
 
