@@ -5,7 +5,7 @@
 
 The real application with its real store, authenticator and catalogue; a function that answers at once stands where the
 dispatcher would be, and the few objects it reads where the cluster would. Each server is a process of its own, and so
-is the load. CPU is that of the whole server process, the store's thread included: it does not depend on what else runs.
+is the load. CPU is that of the whole server, the process that writes records included: it does not depend on what else runs.
 """
 
 import argparse
@@ -313,11 +313,12 @@ async def _load(port: int, pid: int, *, connections: int, requests: int) -> Load
 
 
 def _cpu(pid: int) -> float:
-    """Return the CPU seconds of a process and its threads so far."""
-    total = 0
+    """Return the CPU seconds of a process so far, of its threads and of the processes they have started."""
+    total = 0.0
     for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+        total += int((task / "schedstat").read_text().split()[0]) / 1e9
+        total += sum(_cpu(int(child)) for child in (task / "children").read_text().split())
+    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
