@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 500
 """Records, or other writes, in a transaction: bounds its length, and the parameters of its statements."""
+_MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Likewise, so that a transaction of large records does not need as much memory again as the whole buffer."""
 _SLICE: Final = 32
 """Records made into rows at once."""
 _MAX_RECORDS: Final = 10_000
@@ -90,12 +92,22 @@ class RecordBuffer:
             self._timer = None
         count = len(self._records)
         while count > 0:
-            batch = list(islice(self._records.values(), min(count, MAX_BATCH)))
+            batch = self._batch(min(count, MAX_BATCH))
             count -= len(batch)
             if not await self._commit(batch):
                 self.due = True
                 return False
         return True
+
+    def _batch(self, most: int) -> list[Record]:
+        """Return the first records: one, or no more than `most` and no more bytes than a batch may have."""
+        batch, size = list[Record](), 0
+        for record in islice(self._records.values(), most):
+            size += record.size
+            if batch and size > _MAX_BATCH_BYTES:
+                break
+            batch.append(record)
+        return batch
 
     def _ask(self) -> None:
         self.due = True

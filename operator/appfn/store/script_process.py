@@ -6,6 +6,7 @@ held up each time: at full load by as much again as the statements take.
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
 import sys
@@ -16,6 +17,8 @@ import msgspec
 
 from appfn.store.script import Script
 from appfn.store.script_server import LENGTH, Answer
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 5.0
 """Seconds that a process whose input has ended gets to end."""
@@ -40,40 +43,37 @@ class ScriptProcess:
         """Run a script in a transaction of its own, after those that were asked for before.
 
         Raises:
-            sqlite3.Error: as SQLite does; OperationalError too where the process has died, and nobody knows whether
-                the script was committed.
+            sqlite3.Error: as SQLite does; OperationalError too where the process cannot be started, or has died, and
+                nobody knows whether the script was committed.
+            RuntimeError: the script cannot be run, as with a number that SQLite cannot hold.
         """
+        content = msgspec.msgpack.encode(script)
         async with self._turn:
+            process = self._process = self._process or await self._start()
             try:
-                answer = await self._answer(msgspec.msgpack.encode(script))
+                answer = await _answer(process, content)
             except (OSError, EOFError) as error:
+                _log.warning("the process that writes records has ended", extra={"pid": process.pid})
                 await self._end(patience=_PATIENCE)
                 raise sqlite3.OperationalError("the process that writes has ended") from error
             except BaseException:
                 await self._end(patience=0)  # or the next script would be given this one's answer
                 raise
         if answer is not None:
-            name, text = answer
-            raise getattr(sqlite3, name)(text)
+            raise _error(*answer)
 
     async def close(self) -> None:
         """End the process; no script must be under way."""
         await self._end(patience=_PATIENCE)
 
-    async def _answer(self, script: bytes) -> Answer:
-        process = self._process = self._process or await self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(LENGTH.pack(len(script)) + script)
-        await process.stdin.drain()
-        [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-        answer: Answer = _decoder.decode(await process.stdout.readexactly(length))
-        return answer
-
     async def _start(self) -> Process:
         command = sys.executable, "-m", "appfn.store.script_server", self._path
         found_here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=found_here)
+        try:
+            return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=found_here)
+        except OSError as error:
+            _log.warning("the process that writes records cannot be started", extra={"error": str(error)})
+            raise sqlite3.OperationalError(f"the process that writes cannot be started: {error}") from error
 
     async def _end(self, *, patience: float) -> None:
         """Let the process end, of itself for so many seconds."""
@@ -89,3 +89,20 @@ class ScriptProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+async def _answer(process: Process, script: bytes) -> Answer:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.writelines((LENGTH.pack(len(script)), script))
+    await process.stdin.drain()
+    [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+    answer: Answer = _decoder.decode(await process.stdout.readexactly(length))
+    return answer
+
+
+def _error(name: str, text: str) -> Exception:
+    kind = getattr(sqlite3, name, None)
+    if isinstance(kind, type) and issubclass(kind, sqlite3.Error):
+        return kind(text)
+    return RuntimeError(f"{name}: {text}")

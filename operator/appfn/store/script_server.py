@@ -1,8 +1,8 @@
 """The process that runs scripts on a file of SQLite: `python -m appfn.store.script_server FILE`.
 
 Its input and output are messages: four bytes of length, and MessagePack. In: a script, as a list of statements with
-their sets of parameters. Out: nothing, or the name and the text of SQLite's error. It ends where its input does, and so
-never outlives whoever started it. It imports next to nothing, to be small and soon there.
+their sets of parameters. Out: nothing, or the name and the text of an error. It ends where its input does, once it is
+done with what it was given. It imports next to nothing, to be small and soon there.
 """
 
 import signal
@@ -19,7 +19,7 @@ from appfn.store import pragmas
 LENGTH: Final = struct.Struct("<I")
 """What each message begins with."""
 Answer: TypeAlias = tuple[str, str] | None
-"""The name of a class of `sqlite3`, and its text; None when the script is committed."""
+"""The name of an error's class, of `sqlite3` as a rule, and its text; None when the script is committed."""
 _Statements: TypeAlias = Sequence[tuple[str, Sequence[Sequence[Any]]]]
 
 
@@ -37,8 +37,10 @@ def _serve(path: str, scripts: BinaryIO, answers: BinaryIO) -> None:
         try:
             connection = connection or _opened(path)
             _run(connection, msgspec.msgpack.decode(message))
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever sent the script has to deal with it
             answer = type(error).__name__, str(error)
+            connection = _settled(connection)
+        del message  # it may be large, and the next one may be long in coming
         content = msgspec.msgpack.encode(answer)
         answers.write(LENGTH.pack(len(content)) + content)
         answers.flush()
@@ -66,16 +68,23 @@ def _opened(path: str) -> sqlite3.Connection:
 
 
 def _run(connection: sqlite3.Connection, script: _Statements) -> None:
-    """Run a script in a transaction of its own."""
+    """Run a script in a transaction of its own, which is left open where it fails."""
     connection.execute("BEGIN IMMEDIATE")
+    for statement, parameters in script:
+        connection.executemany(statement, parameters)
+    connection.execute("COMMIT")
+
+
+def _settled(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+    """Roll back what is open; return None where the connection is of no more use."""
+    if connection is None or not connection.in_transaction:
+        return connection
     try:
-        for statement, parameters in script:
-            connection.executemany(statement, parameters)
-        connection.execute("COMMIT")
+        connection.execute("ROLLBACK")
     except sqlite3.Error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+        connection.close()
+        return None
+    return connection
 
 
 if __name__ == "__main__":

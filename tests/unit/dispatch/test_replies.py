@@ -102,6 +102,13 @@ def test_a_head_that_was_seen_before_reads_as_one_that_was_not() -> None:
             assert read(parser, head + body, limit=limit, bodiless=bodiless) == expected
 
 
+def test_a_head_that_was_seen_before_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = ReplyParser()
+    first = read(parser, HEADS[0] + b"fine", limit=LIMIT, bodiless=False)
+    monkeypatch.setattr(parser, "_llhttp", None)
+    assert read(parser, HEADS[0] + b"fine", limit=LIMIT, bodiless=False) == first
+
+
 def test_only_so_many_heads_are_remembered() -> None:
     parser = ReplyParser()
     for number in range(100):

@@ -89,3 +89,19 @@ async def test_a_database_that_goes_while_a_bad_record_is_looked_for_is_not_aske
         await buffer.put(Record(a_finished()))
     assert not await buffer.write()
     assert (len(buffer), tries, buffer.due) == (500, 2, True)
+
+
+@on_virtual_clock
+async def test_large_records_are_written_a_few_at_a_time_and_one_that_is_larger_alone() -> None:
+    written: list[int] = []
+
+    async def run(script: Script) -> None:
+        written.append(len(script[1].parameters))
+
+    buffer = a_buffer(run)
+    for mebibytes in (3, 3, 1, 9, 1, 1):
+        record = Record(a_finished())
+        record.size = mebibytes * 1024 * 1024
+        await buffer.put(record)
+    await buffer.write()
+    assert (written, len(buffer)) == ([1, 2, 1, 2], 0)

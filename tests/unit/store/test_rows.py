@@ -53,12 +53,19 @@ def test_a_row_in_the_order_of_the_columns_says_what_one_by_name_does(
     headers: dict[str, str], text: str, *, whole: bool
 ) -> None:
     failure = Failure(component=Component.RUNTIME, reason=FailureReason.POD_LOST, message=text)
-    outcome = an_outcome(response=text, stdout=text, stderr=text, cold_start=whole, failure=failure if whole else None)
+    outcome = an_outcome(
+        response=f"response {text}",
+        stdout=f"stdout {text}",
+        stderr=f"stderr {text}",
+        cold_start=whole,
+        failure=failure if whole else None,
+    )
+    texts = ("path", "data", "event", "event_data", "user_id", "replay_of", "method")
     request: dict[str, Any] = {
-        **dict.fromkeys(("path", "data", "event", "event_data", "user_id", "replay_of"), text),
+        **{name: f"{name} {text}" for name in texts},
         "headers": headers,
         "permissions": (f'read("user:{text}")', 'read("user:ada")') if whole else (),
-        "idempotency_key": text if whole else None,
+        "idempotency_key": f"key {text}" if whole else None,
         "body_hash": "hash",
         "jwt": "secret",
         "scheduled_at": START + timedelta(seconds=1) if whole else None,
@@ -66,7 +73,7 @@ def test_a_row_in_the_order_of_the_columns_says_what_one_by_name_does(
     }
     record = replace(
         a_finished(outcome=outcome, **request),
-        deployment=text,
+        deployment=f"deployment {text}",
         attempt=2,
         memory_mb=512,
         started_at=START + timedelta(seconds=2) if whole else None,
@@ -78,6 +85,7 @@ def test_a_row_in_the_order_of_the_columns_says_what_one_by_name_does(
     assert set(by_name) == {*COLUMNS, "sequence"}
     for name, value in in_order.items():
         assert value == given_to_the_driver(name, by_name[name]), name
+        assert type(value) in {str, int, float, bool, type(None)}, name  # of Python's own, as the drivers know them
 
 
 def given_to_the_driver(column: str, value: object) -> object:

@@ -141,10 +141,12 @@ async def execute(
         IdempotencyError, QueueFullError, TransientError: nothing was accepted.
         AppwriteError: function_synchronous_timeout.
     """
+    direct = key is None and not asked.asynchronous
+    if direct:
+        executor.refuse_overload(callee)
     now = executor.now()
     requested = _requested(callee, caller, asked, id_=new_execution_id(now), key=key)
-    if key is None and not asked.asynchronous:
-        executor.refuse_overload(callee)
+    if direct:
         return await executor.run(callee, requested, created=now)
     record = await executor.enqueue(requested)
     if asked.asynchronous:

@@ -6,14 +6,15 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from appfn.store.executions import ExecutionStore
 from appfn.store.script import Statement
-from appfn.store.script_process import ScriptProcess
+from appfn.store.script_process import ScriptProcess, _answer
 from support.executions import Clock, a_finished
 from support.polling import eventually
 
@@ -126,7 +127,7 @@ async def test_neither_an_interrupt_nor_a_request_to_end_stops_it_before_its_own
 
 
 async def test_it_does_not_outlive_an_owner_that_was_killed(file: str) -> None:
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     owner = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _OWNER, file),
         stdout=asyncio.subprocess.PIPE,
@@ -140,16 +141,67 @@ async def test_it_does_not_outlive_an_owner_that_was_killed(file: str) -> None:
     await ended(pid)
 
 
+async def test_what_sqlite_cannot_hold_is_the_scripts_fault_and_ends_nothing(scripts: ScriptProcess, file: str) -> None:
+    pid = scripts.pid
+    with pytest.raises(RuntimeError, match="OverflowError"):
+        await scripts.run([Statement(_INSERT, [(1,), (2**63,)])])
+    await scripts.run([Statement(_INSERT, [(2,)])])
+    assert (scripts.pid, stored(file)) == (pid, [2])
+
+
+async def test_why_a_process_cannot_be_started_is_told(
+    file: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(sqlite3.OperationalError, match=r"cannot be started: .*No such file"):
+        await ScriptProcess(file).run([])
+    assert "cannot be started" in caplog.text
+
+
 async def test_records_are_stored_once_though_their_process_is_killed_all_the_time(file: str, clock: Clock) -> None:
+    kills = 0
     async with ExecutionStore.open(f"sqlite:///{file}", now=clock, flush_seconds=0.001) as store:
         scripts = store._database.scripts
         assert scripts is not None
         for number in range(60):
             await store.record(a_finished(id=f"execution-{number}"))
-            if number % 6 == 5 and scripts.pid is not None:
-                os.kill(scripts.pid, signal.SIGKILL)
+            if number % 20 == 10:
+                await store.flush()  # so that there is one to be killed
+            if scripts.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(scripts.pid, signal.SIGKILL)
+                    kills += 1
             await asyncio.sleep(0)  # a turn for the lane
         counts = await store.counts("uid-greet")
+    assert kills >= 3
+    assert (counts.total, rows(file)) == (60, (60, 60))
+
+
+async def test_records_whose_commit_was_done_and_not_heard_of_are_counted_once(
+    file: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unheard = 2
+
+    async def answer(process: asyncio.subprocess.Process, script: bytes) -> object:
+        nonlocal unheard
+        found = await _answer(process, script)
+        if found is None and unheard:
+            unheard -= 1
+            raise EOFError
+        return found
+
+    monkeypatch.setattr("appfn.store.script_process._answer", answer)
+    async with ExecutionStore.open(f"sqlite:///{file}", now=clock, flush_seconds=0.001) as store:
+        for number in range(10):
+            await store.record(a_finished(id=f"execution-{number}"))
+        counts = await store.counts("uid-greet")
+        [usage] = await store.usage("shop", since=clock() - timedelta(hours=2), until=clock() + timedelta(hours=2))
+    assert not unheard
+    assert (counts.total, usage.completed, rows(file)) == (10, 10, (10, 10))
+
+
+def rows(file: str) -> tuple[int, int]:
+    """Return how many executions are stored, and how many different ones."""
     with closing(sqlite3.connect(file)) as connection:
-        rows = connection.execute("SELECT COUNT(*), COUNT(DISTINCT id) FROM executions").fetchone()
-    assert (counts.total, rows) == (60, (60, 60))
+        total, different = connection.execute("SELECT COUNT(*), COUNT(DISTINCT id) FROM executions").fetchone()
+        return total, different
