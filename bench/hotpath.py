@@ -5,7 +5,8 @@
 
 The real application with its real store, authenticator and catalogue; a function that answers at once stands where the
 dispatcher would be, and the few objects it reads where the cluster would. Each server is a process of its own, and so
-is the load. CPU is that of the whole server, the process that writes records included: it does not depend on what else runs.
+is the load. CPU is that of the whole server, the process that writes records included: it does not depend on what else
+runs.
 """
 
 import argparse
