@@ -49,12 +49,11 @@ class ScriptProcess:
         """
         content = msgspec.msgpack.encode(script)
         async with self._turn:
-            process = self._process = self._process or await self._start()
+            process = await self._running()
             try:
                 answer = await _answer(process, content)
             except (OSError, EOFError) as error:
-                _log.warning("the process that writes records has ended", extra={"pid": process.pid})
-                await self._end(patience=_PATIENCE)
+                await self._bury(process)
                 raise sqlite3.OperationalError("the process that writes has ended") from error
             except BaseException:
                 await self._end(patience=0)  # or the next script would be given this one's answer
@@ -64,6 +63,18 @@ class ScriptProcess:
 
     async def close(self) -> None:
         """End the process; no script must be under way."""
+        await self._end(patience=_PATIENCE)
+
+    async def _running(self) -> Process:
+        """Return the process; another one where it died while nothing was asked of it."""
+        process = self._process
+        if process is not None and _has_ended(process):
+            await self._bury(process)
+        self._process = self._process or await self._start()
+        return self._process
+
+    async def _bury(self, process: Process) -> None:
+        _log.warning("the process that writes records has ended", extra={"pid": process.pid})
         await self._end(patience=_PATIENCE)
 
     async def _start(self) -> Process:
@@ -89,6 +100,11 @@ class ScriptProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _has_ended(process: Process) -> bool:
+    assert process.stdin is not None
+    return process.returncode is not None or process.stdin.is_closing()
 
 
 async def _answer(process: Process, script: bytes) -> Answer:

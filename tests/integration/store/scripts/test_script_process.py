@@ -90,10 +90,26 @@ async def test_a_process_that_was_killed_is_started_again(scripts: ScriptProcess
     assert former is not None
     os.kill(former, signal.SIGKILL)
     await ended(former)
-    with pytest.raises(sqlite3.OperationalError, match="has ended"):
+    with suppress(sqlite3.OperationalError):  # where nobody has noticed yet
         await scripts.run([Statement(_INSERT, [(1,)])])
     await scripts.run([Statement(_INSERT, [(2,)])])
     assert scripts.pid != former
+    assert stored(file)[-1] == 2
+
+
+async def test_of_a_process_that_dies_with_a_script_it_is_told_and_the_next_has_another(
+    scripts: ScriptProcess, file: str
+) -> None:
+    former = scripts.pid
+    assert former is not None
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # so that it waits
+        waiting = asyncio.create_task(scripts.run([Statement(_INSERT, [(1,)])]))
+        await asyncio.sleep(0)  # a turn, in which the script is sent
+        os.kill(former, signal.SIGKILL)
+        with pytest.raises(sqlite3.OperationalError, match="has ended"):
+            await waiting
+    await scripts.run([Statement(_INSERT, [(2,)])])
     assert stored(file) == [2]
 
 
