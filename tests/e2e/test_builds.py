@@ -7,13 +7,14 @@ import json
 import tarfile
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from support.e2e import deployment, function, new_project
 from support.gitserver import start_git_server
-from support.kubectl import Json, Kubectl, condition
+from support.kubectl import Json, Kubectl, KubectlError, condition
 from support.ledger import SECURITY
 from support.polling import wait_for
 from support.shim import ShimDoor
@@ -198,7 +199,16 @@ def file_server(project: Kubectl) -> Iterator[tuple[str, str]]:
         },
     )
     project("wait", "pod/files", "--for=condition=Ready", "--timeout=60s")
-    yield f"http://files.{project.namespace}.svc/code.tar.gz", hashlib.sha256(packed).hexdigest()
+    url = f"http://files.{project.namespace}.svc/code.tar.gz"
+    fetch = f"import urllib.request; urllib.request.urlopen({url!r}, timeout=2); print('served')"
+
+    def served() -> bool:  # a Service that is new may lead nowhere for a moment, or where one led that is gone
+        with suppress(KubectlError):
+            return bool(project("exec", "files", "--", "python3", "-c", fetch))
+        return False
+
+    wait_for(served, within=60)
+    yield url, hashlib.sha256(packed).hexdigest()
     project("delete", "pod/files", "service/files", "configmap/files", "--wait=false")
 
 
