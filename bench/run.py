@@ -94,7 +94,7 @@ def _results(module: ModuleType, context: Context) -> Sequence[Result | Row]:
     if "context" in inspect.signature(module.run).parameters:
         found: Sequence[Result | Row] = module.run(context)
     else:
-        found = module.run(deployments=context.few(12, 2))
+        found = module.run(deployments=context.few(module.DEPLOYMENTS, 2))
     return found
 
 

@@ -49,12 +49,11 @@ def constant(project: str, function: Function, deployment: Deployment, runtime: 
 def of_request(request: ExecutionRequest) -> dict[str, str]:
     """Return those of the twelve that an execution brings."""
     event = request.trigger is Trigger.EVENT
-    data = "" if event else request.data
     return {
         "APPWRITE_FUNCTION_TRIGGER": str(request.trigger),
         "APPWRITE_FUNCTION_EVENT": request.event if event else "",
         "APPWRITE_FUNCTION_EVENT_DATA": request.event_data if event else "",
-        "APPWRITE_FUNCTION_DATA": data,
+        "APPWRITE_FUNCTION_DATA": payload(request),
         "APPWRITE_FUNCTION_USER_ID": request.user_id,
         "APPWRITE_FUNCTION_JWT": request.jwt,
     }

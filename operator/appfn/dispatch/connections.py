@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from appfn.dispatch.http1 import Connection, request_head, request_lines
+from appfn.dispatch.http1 import Connection, request_head
 from appfn.dispatch.messages import Reply, Request
 from appfn.dispatch.upstream import Address, Exchange, NotSentError
 
@@ -139,5 +139,11 @@ class HttpUpstream:
 
 
 def _message(address: Address, request: Request) -> bytes:
-    lines = request_lines(address, request.method, request.path, tuple(request.headers.items()))
-    return b"%bcontent-length: %d\r\n\r\n%b" % (lines, len(request.body), request.body)
+    head = request_head(
+        address,
+        method=request.method,
+        path=request.path,
+        headers=request.headers.items(),
+        size=len(request.body),
+    )
+    return head + request.body

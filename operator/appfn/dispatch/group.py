@@ -146,7 +146,7 @@ class Group:
         pod.idle_since = self._services.now()
         if answered:
             pod.served += 1
-            self._trouble.tries = 0
+            self._trouble.over()
         if self._closed:
             return  # what still runs in the pod may end; whoever comes after us asks it
         if not pod_usable or pod.state is PodState.DRAINING:

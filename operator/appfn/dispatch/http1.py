@@ -19,12 +19,12 @@ def request_head(address: Address, *, method: str, path: str, headers: Iterable[
     Raises:
         ValueError: a header holds a line break or is not ASCII.
     """
-    return b"%bcontent-length: %d\r\n\r\n" % (request_lines(address, method, path, tuple(headers)), size)
+    return b"%bcontent-length: %d\r\n\r\n" % (_lines(address, method, path, tuple(headers)), size)
 
 
 @lru_cache(maxsize=1024)  # for a pod they are the same for each call
-def request_lines(address: Address, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """Return a request's head but for its end; raises as `request_head`."""
+def _lines(address: Address, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Return a request's head but for its end."""
     host = f"[{address.host}]" if ":" in address.host else address.host
     lines = [
         f"{method} {path} HTTP/1.1",

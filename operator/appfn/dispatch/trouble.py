@@ -17,7 +17,7 @@ class Trouble:
 
     def __init__(self) -> None:
         self.tries = 0
-        """Tries in a row whose pods failed before they answered a call; whoever sees an answer sets it to 0."""
+        """Tries in a row whose pods failed before they answered a call."""
         self.not_before = 0.0
         """Earliest time for the next pod."""
         self.last: Failure | None = None
@@ -32,6 +32,10 @@ class Trouble:
         self._failed_at = now
         pause = _BACKOFF_SECONDS * 2 ** (min(self.tries, _MAX_DOUBLINGS) - 1)
         self.not_before = now + min(_MAX_BACKOFF_SECONDS, pause)
+
+    def over(self) -> None:
+        """Take in that a pod has answered a call."""
+        self.tries = 0
 
     def expired(self, pods: Collection[RuntimePod], *, waited: float) -> Failure:
         """Return why a call waited in vain, so many seconds, for one of these pods."""

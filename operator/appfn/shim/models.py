@@ -89,7 +89,7 @@ def _execution_v0(record: ExecutionRecord, *, function_id: str, logs: bool) -> J
 
 
 def _execution_v1_0(record: ExecutionRecord, *, function_id: str, logs: bool) -> Json:
-    outcome = record.outcome or _outcome(record)
+    outcome = _outcome(record)
     return _envelope(record, function_id) | {
         "status": _status(record, Format.V1_0),
         "statusCode": outcome.status_code,
@@ -137,9 +137,9 @@ def _status(record: ExecutionRecord, format_: Format) -> str:
     phase = record.phase
     if phase is ExecutionPhase.SCHEDULED and format_ < Format.V1_4:
         return ExecutionPhase.WAITING.value
-    if phase is ExecutionPhase.COMPLETED and format_ is Format.V1_4:
-        failed = _outcome(record).status_code >= HTTPStatus.BAD_REQUEST
-        return ExecutionPhase.FAILED.value if failed else phase.value
+    refused = format_ is Format.V1_4 and _outcome(record).status_code >= HTTPStatus.BAD_REQUEST
+    if phase is ExecutionPhase.COMPLETED and refused:
+        return ExecutionPhase.FAILED.value
     return str(phase)
 
 

@@ -62,9 +62,9 @@ def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
     data = _text(name, body.get(name))
     if format_ < Format.V1_4 and len(data) > MAX_DATA:
         raise invalid_argument(name, f"Value must be a valid string and at most {MAX_DATA} chars long")
-    wait, given, later = body.get("async"), body.get("headers"), body.get("scheduledAt")
+    choice, later = body.get("async"), body.get("scheduledAt")
     path, method = body.get("path"), body.get("method")
-    asynchronous = format_ is Format.V0 if wait is None else _boolean("async", wait)
+    asynchronous = format_ is Format.V0 if choice is None else _boolean("async", choice)
     scheduled_at = None if later is None else _future(later, now)
     if scheduled_at is not None and not asynchronous:
         raise AppwriteError(
@@ -73,7 +73,7 @@ def parse(body: Json, format_: Format, *, now: Callable[[], datetime]) -> Asked:
         )
     return Asked(
         data=data,
-        headers={} if given is None else headers(given),
+        headers=headers(body.get("headers")),
         path="/" if path is None else _path(path),
         method="POST" if method is None else _method(method),
         asynchronous=asynchronous,

@@ -5,10 +5,10 @@ threads and two of the interpreter's lock, which on a busy machine take far long
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import aiosqlite
 from sqlalchemy.connectors.asyncio import AsyncIODBAPIConnection, AsyncIODBAPICursor
@@ -17,8 +17,6 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_cursor,
     AsyncAdapt_aiosqlite_dbapi,
 )
-
-R = TypeVar("R")
 
 _Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 
@@ -65,14 +63,10 @@ class _Cursor:
         """Do nothing: the cursor in the thread is closed already."""
 
     async def _visit(self, operation: str, parameters: Any, *, many: bool) -> None:
-        work = partial(_executed, operation=operation, parameters=parameters, many=many)
-        self._result = await _in_thread(self._connection, work)
-
-
-async def _in_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
-    # The driver has no public way to run a function of ours in its thread; SQLAlchemy takes this one too.
-    visit = partial(work, connection._conn)  # noqa: SLF001
-    return cast("R", await connection._execute(visit))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        # The driver has no public way to run a function of ours in its thread; SQLAlchemy takes this one too.
+        raw = self._connection._conn  # noqa: SLF001
+        visit = partial(_executed, raw, operation=operation, parameters=parameters, many=many)
+        self._result = await self._connection._execute(visit)  # type: ignore[no-untyped-call]  # noqa: SLF001
 
 
 def _executed(connection: sqlite3.Connection, operation: str, parameters: Any, *, many: bool) -> _Result:

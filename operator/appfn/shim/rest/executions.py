@@ -172,7 +172,7 @@ def _requested(callee: Callee, caller: Caller, asked: Asked, *, id_: str, key: s
         jwt=caller.user_claims,
         permissions=caller.permissions,
         scheduled_at=asked.scheduled_at,
-        idempotency_key=scoped_key(caller, function, key) if key else None,
+        idempotency_key=scoped_key(caller, function, key),
         body_hash=asked.digest() if key else "",
         max_attempts=function.spec.retry.max_attempts if asked.asynchronous else 1,
     )

@@ -120,7 +120,7 @@ async def test_who_no_longer_waits_leaves_no_answer_to_the_next(scripts: ScriptP
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # so that it waits
         waiting = asyncio.create_task(scripts.run([Statement(_INSERT, [(1,)]), Statement("DELETE FROM absent")]))
-        for _ in range(turns):
+        for _ in range(turns):  # of the loop: how far it has come
             await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
