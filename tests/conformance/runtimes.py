@@ -116,10 +116,12 @@ class LocalRuntime:
     folder: Path
 
     @contextlib.asynccontextmanager
-    async def waiting(self) -> AsyncIterator[Waiting]:
-        """Yield the runtime before it has its code."""
+    async def waiting(self, *, pooled: bool = True) -> AsyncIterator[Waiting]:
+        """Yield the runtime before it has its code, as in a pool; not `pooled`: in a pod that was made for a call."""
         port = free_port()
-        (self.folder / "code").mkdir(parents=True)
+        self.folder.mkdir()
+        if not pooled:
+            (self.folder / "code").mkdir()
         make_fifo(self.folder / "start")
         with (
             (self.folder / "container.log").open("wb") as log,

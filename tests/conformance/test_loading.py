@@ -131,7 +131,6 @@ async def fake_v2_image(folder: Path, port: int) -> AsyncIterator[None]:
 async def test_code_is_loaded_into_a_waiting_runtime(tmp_path: Path, language: Language) -> None:
     runtime = LocalRuntime(language, tmp_path / "appfn")
     async with runtime.waiting() as waiting:
-        (tmp_path / "appfn" / "code").rmdir()  # the agent makes it
         port = int(waiting.endpoint.url.rsplit(":", 1)[1].rstrip("/"))
         async with agent(runtime.folder, mode="Import", runtime_port=port) as sidecar:
             body = tarball(DOCS[language])
@@ -178,7 +177,6 @@ async def test_load_fails_in_time_where_no_runtime_comes_up(tmp_path: Path) -> N
 async def test_restarted_agent_remembers_that_the_pod_has_its_code(tmp_path: Path) -> None:
     runtime = LocalRuntime(Language.PYTHON, tmp_path / "appfn")
     async with runtime.waiting() as waiting:
-        (runtime.folder / "code").rmdir()
         port = int(waiting.endpoint.url.rsplit(":", 1)[1].rstrip("/"))
         body = tarball(ECHO[Language.PYTHON])
         async with agent(runtime.folder, mode="Import", runtime_port=port) as sidecar:

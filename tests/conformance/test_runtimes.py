@@ -55,8 +55,21 @@ async def test_function_of_the_docs_works_word_for_word(runtime: LocalRuntime) -
     assert (other.envelope["response"]["payload"], other.envelope["response"]["secretKey"]) == ("p", "s")
 
 
-async def test_call_before_the_code_waits_for_it(runtime: LocalRuntime) -> None:
-    async with runtime.waiting() as waiting:
+@pytest.mark.parametrize("pooled", [True, False])
+async def test_what_a_runtime_does_before_it_has_its_code_leaves_nothing_behind(
+    runtime: LocalRuntime, *, pooled: bool
+) -> None:
+    async with runtime.waiting(pooled=pooled) as waiting:
+        waiting.load(ECHO[runtime.language])
+        answer = await waiting.endpoint.call("x")
+
+    assert (answer.envelope["stdout"], answer.envelope["stderr"]) == ("", "")
+    assert waiting.container_log() == ""
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+async def test_call_before_the_code_waits_for_it(runtime: LocalRuntime, *, pooled: bool) -> None:
+    async with runtime.waiting(pooled=pooled) as waiting:
         early = asyncio.create_task(waiting.endpoint.call("early"))
         done, _ = await asyncio.wait([early], timeout=0.1)
         assert not done
@@ -180,14 +193,43 @@ def main(req, res):
         },
         {"index.js": "exports.default = (req, res) => res.send('esm');"},
         {"index.js": "exports.__esModule = true; exports.default = async (req, res) => res.send('esm');"},
+        {"index.mjs": "const text = await Promise.resolve('esm'); export default (req, res) => res.send(text);"},
+        {
+            "index.js": "const text = await Promise.resolve('esm'); export default (req, res) => res.send(text);",
+            "package.json": '{"type": "module"}',
+        },
+        {
+            "index.js": "const { text } = require('./other.mjs'); module.exports = (req, res) => res.send(text);",
+            "other.mjs": "export const text = 'esm';",
+        },
     ],
-    ids=["mjs", "type module", "exports.default", "transpiled"],
+    ids=[
+        "mjs",
+        "type module",
+        "exports.default",
+        "transpiled",
+        "mjs that awaits",
+        "type module that awaits",
+        "CommonJS that requires a module",
+    ],
 )
 async def test_every_way_of_exporting_a_javascript_function_works(tmp_path: Path, files: dict[str, str]) -> None:
     async with LocalRuntime(NODE, tmp_path / "appfn").running(Program(files, next(iter(files)))) as endpoint:
         answer = await endpoint.call()
 
     assert answer.envelope["response"] == "esm"
+
+
+@pytest.mark.parametrize("name", ["index.js", "index.cjs", "index.mjs"])
+async def test_javascript_that_fails_to_load_is_run_once(tmp_path: Path, name: str) -> None:
+    count = tmp_path / "count"
+    run = f"process.getBuiltinModule('fs').appendFileSync('{count}', 'x'); throw new Error('no');"
+    async with LocalRuntime(NODE, tmp_path / "appfn").running(Program({name: run}, name)) as endpoint:
+        answer = await endpoint.call()
+
+    assert answer.status == 500
+    assert "Error: no" in answer.envelope["stderr"]
+    assert count.read_text() == "x"
 
 
 async def test_python_function_that_answers_nothing_says_so(tmp_path: Path) -> None:

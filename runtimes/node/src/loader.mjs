@@ -1,8 +1,8 @@
 // From the start signal to the user's function.
-import { constants, openSync, statSync } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { accessSync, constants, openSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
-import { resolve, sep } from 'node:path';
+import { extname, resolve, sep } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
@@ -10,6 +10,11 @@ import { LogSink, keepForFirstExecution, withSink } from './logs.mjs';
 
 const POLL_MILLISECONDS = 5;
 const DEFAULT_ENTRYPOINT = 'index.js';
+const REQUIRED = new Set(['.js', '.cjs']);
+/** What require says, before it runs anything, of a module that only import can load. */
+const IMPORT_ONLY = new Set(['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE']);
+
+const require = createRequire(import.meta.url);
 
 /** Waits for the FIFO to exist, reads it to its end and returns the start document. */
 export async function receiveStart(path) {
@@ -53,19 +58,31 @@ async function importMain({ entrypoint, env, code }) {
   for (const [name, value] of Object.entries(env)) process.env[name] = value;
   const path = resolve(code, entrypoint || DEFAULT_ENTRYPOINT);
   if (!path.startsWith(code + sep)) throw new Error(`The entrypoint '${entrypoint}' is outside of the code.`);
-  await access(path); // its error is about the entrypoint, the importer's may be about any module
+  accessSync(path); // its error is about the entrypoint, the importer's may be about any module
   process.chdir(code);
-  const module = await import(pathToFileURL(path));
-  const main = findFunction(module);
+  const main = await importFunction(path);
   if (main === undefined) {
     throw new Error(`'${entrypoint}' exports no function: use module.exports = async (req, res) => {…} or export default.`);
   }
   return main;
 }
 
-/** Returns module.exports, exports.default or export default, whichever is a function. */
-function findFunction(module) {
-  return [module.default, module.default?.default].find((value) => typeof value === 'function');
+/** Imports a module; resolves to module.exports, exports.default or export default, whichever is a function. */
+export async function importFunction(path) {
+  const module = await importModule(path);
+  return [module, module?.default, module?.default?.default].find((value) => typeof value === 'function');
+}
+
+/** By require where that can be: of a CommonJS module it takes half the time that import does. */
+async function importModule(path) {
+  if (REQUIRED.has(extname(path))) {
+    try {
+      return require(path);
+    } catch (error) {
+      if (!IMPORT_ONLY.has(error?.code)) throw error;
+    }
+  }
+  return import(pathToFileURL(path));
 }
 
 function explain(error, { entrypoint }) {

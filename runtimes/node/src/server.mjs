@@ -86,9 +86,9 @@ function asText(value) {
   return value === undefined || value === null ? '' : JSON.stringify(value);
 }
 
-async function serve(request, response) {
+async function serve(request, response, loaded) {
   const reading = readBody(request);
-  const code = await loaded;
+  const code = await loaded();
   if (!timingSafeEqual(digest(request.headers['x-internal-challenge'] || ''), code.keyDigest)) {
     return refuse(response, 500, 'Unauthorized');
   }
@@ -108,23 +108,34 @@ async function serve(request, response) {
   return answer(response, status, json);
 }
 
-const server = createServer(async (request, response) => {
-  running += 1;
-  response.on('close', () => {
-    running -= 1;
-    if (stopping && running === 0) process.exit(0);
+/** Makes a server that answers by the code `loaded` resolves to, {keyDigest, main} or {keyDigest, failure}. */
+function serverOf(loaded) {
+  const server = createServer(async (request, response) => {
+    running += 1;
+    response.on('close', () => {
+      running -= 1;
+      if (stopping && running === 0) process.exit(0);
+    });
+    try {
+      await serve(request, response, loaded);
+    } catch (error) {
+      outsideExecution(`appfn runtime: ${error.stack}\n`);
+      if (!response.headersSent) refuse(response, 500, 'The runtime failed to serve this call.');
+    }
   });
-  try {
-    await serve(request, response);
-  } catch (error) {
-    outsideExecution(`appfn runtime: ${error.stack}\n`);
-    if (!response.headersSent) refuse(response, 500, 'The runtime failed to serve this call.');
-  }
-});
-// The dispatcher keeps connections open and decides when they end: a server that closes an idle one races its next call.
-server.keepAliveTimeout = 0;
-server.requestTimeout = 0;
+  // The dispatcher keeps connections open and decides when they end: a server that closes an idle one races its next call.
+  server.keepAliveTimeout = 0;
+  server.requestTimeout = 0;
+  return server;
+}
 
+/** Does once, with code of our own, what a load and a call do; the pod can serve without it. */
+async function rehearse() {
+  const answering = (main, key) => serverOf(async () => ({ keyDigest: digest(key), main }));
+  await warmUp(answering).catch((error) => outsideExecution(`appfn runtime: the rehearsal failed: ${error.stack}\n`));
+}
+
+const server = serverOf(() => loaded);
 process.on('SIGTERM', () => {
   stopping = true;
   server.close();
@@ -135,7 +146,7 @@ installCapture();
 server.listen(PORT, '0.0.0.0');
 // To come to the FIFO is to say that the code may come: all that can be done before is done. But code that is there already
 // is waited for, in a pod that was made for a call.
-loaded = (existsSync(`${FOLDER}/code`) ? Promise.resolve() : warmUp())
+loaded = (existsSync(`${FOLDER}/code`) ? Promise.resolve() : rehearse())
   .then(() => receiveStart(`${FOLDER}/start`))
   .then(load)
   .then((code) => ({ ...code, keyDigest: digest(code.key) }))
