@@ -153,7 +153,7 @@ def command(language: Language) -> list[str]:
     """Return how a server is started from its folder."""
     match language:
         case Language.NODE:
-            return ["node", "src/server.mjs"]
+            return ["node", "src/server.cjs"]
         case Language.PYTHON:
             return [sys.executable, "-m", "appfn_runtime"]
 

@@ -229,6 +229,8 @@ async def test_javascript_that_fails_to_load_is_run_once(tmp_path: Path, name: s
 
     assert answer.status == 500
     assert "Error: no" in answer.envelope["stderr"]
+    assert name in answer.envelope["stderr"]
+    assert "loader.cjs" not in answer.envelope["stderr"]
     assert count.read_text() == "x"
 
 

@@ -1,9 +1,11 @@
 // Logs per execution: whatever code prints, directly or after an await, in a timer or a callback, belongs to the
 // execution whose asynchronous context it runs in. Output from outside of any goes to the container's own log.
-import { AsyncLocalStorage } from 'node:async_hooks';
-import { format, inspect } from 'node:util';
+'use strict';
 
-export const MAX_OUTPUT = 1_000_000;
+const { AsyncLocalStorage } = require('node:async_hooks');
+const { format, inspect } = require('node:util');
+
+const MAX_OUTPUT = 1_000_000;
 const CUT = '\n[the output is longer than 1000000 bytes and cut here]';
 
 const context = new AsyncLocalStorage();
@@ -37,7 +39,7 @@ class Output {
 }
 
 /** The two streams of one execution. Once closed, what is still written goes to the container's log. */
-export class LogSink {
+class LogSink {
   #out = new Output();
   #err = new Output();
   #open = true;
@@ -68,17 +70,17 @@ export class LogSink {
 }
 
 /** Runs a function in the context of a sink. */
-export function withSink(sink, run) {
+function withSink(sink, run) {
   return context.run(sink, run);
 }
 
 /** What a module prints while it is loaded shows in its first execution, as it does with v2 images. */
-export function keepForFirstExecution(sink) {
+function keepForFirstExecution(sink) {
   first = sink;
 }
 
 /** Returns the sink of a new execution. */
-export function newSink() {
+function newSink() {
   const sink = new LogSink();
   if (first) {
     sink.adopt(first);
@@ -88,7 +90,7 @@ export function newSink() {
 }
 
 /** Writes to the container's log, whatever the context. */
-export function outsideExecution(text) {
+function outsideExecution(text) {
   writeErr(text);
 }
 
@@ -128,7 +130,7 @@ function fail(error) {
 }
 
 /** Redirects console, process.stdout, process.stderr and uncaught errors. */
-export function installCapture() {
+function installCapture() {
   capture(process.stdout, writeOut, 'writeOutput');
   capture(process.stderr, writeErr, 'writeError');
   for (const name of ['log', 'info', 'debug']) console[name] = (...values) => void process.stdout.write(line(values));
@@ -136,3 +138,5 @@ export function installCapture() {
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
 }
+
+module.exports = { LogSink, withSink, keepForFirstExecution, newSink, outsideExecution, installCapture };

@@ -1,12 +1,13 @@
 // From the start signal to the user's function.
-import { accessSync, constants, openSync, statSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { Socket } from 'node:net';
-import { extname, resolve, sep } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
+'use strict';
 
-import { LogSink, keepForFirstExecution, withSink } from './logs.mjs';
+const { accessSync, constants, openSync, statSync } = require('node:fs');
+const { Socket } = require('node:net');
+const { extname, resolve, sep } = require('node:path');
+const { setTimeout: pause } = require('node:timers/promises');
+const { pathToFileURL } = require('node:url');
+
+const { LogSink, keepForFirstExecution, withSink } = require('./logs.cjs');
 
 const POLL_MILLISECONDS = 5;
 const DEFAULT_ENTRYPOINT = 'index.js';
@@ -14,10 +15,8 @@ const REQUIRED = new Set(['.js', '.cjs']);
 /** What require says, before it runs anything, of a module that only import can load. */
 const IMPORT_ONLY = new Set(['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE']);
 
-const require = createRequire(import.meta.url);
-
 /** Waits for the FIFO to exist, reads it to its end and returns the start document. */
-export async function receiveStart(path) {
+async function receiveStart(path) {
   for (;;) {
     try {
       if (statSync(path).isFIFO()) break;
@@ -42,7 +41,7 @@ function readFifo(path) {
 }
 
 /** Imports the code of a start document; returns {key, main} or, where that fails, {key, failure: {stdout, stderr}}. */
-export async function load(start) {
+async function load(start) {
   const sink = new LogSink();
   try {
     const main = await withSink(sink, () => importMain(start));
@@ -68,7 +67,7 @@ async function importMain({ entrypoint, env, code }) {
 }
 
 /** Imports a module; resolves to module.exports, exports.default or export default, whichever is a function. */
-export async function importFunction(path) {
+async function importFunction(path) {
   const module = await importModule(path);
   return [module, module?.default, module?.default?.default].find((value) => typeof value === 'function');
 }
@@ -89,5 +88,8 @@ function explain(error, { entrypoint }) {
   if (error?.code === 'ENOENT' && error.syscall === 'access') {
     return `The entrypoint '${entrypoint || DEFAULT_ENTRYPOINT}' is not in the code.`;
   }
-  return error?.stack || String(error);
+  // as the code's author sees it: without the files of this server
+  return (error?.stack || String(error)).split('\n').filter((line) => !line.includes(__dirname)).join('\n');
 }
+
+module.exports = { receiveStart, load, importFunction };

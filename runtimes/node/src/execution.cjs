@@ -1,5 +1,7 @@
 // One execution: from the call to the envelope that answers it.
-import { newSink, withSink } from './logs.mjs';
+'use strict';
+
+const { newSink, withSink } = require('./logs.cjs');
 
 const LOWEST_STATUS = 200;
 const HIGHEST_STATUS = 599;
@@ -10,7 +12,7 @@ const HIGHEST_STATUS = 599;
  *
  * A function that returns without an answer may still give one, from a callback: only the caller's timeout ends that.
  */
-export function execute(main, call) {
+function execute(main, call) {
   return new Promise((resolve) => {
     const sink = newSink();
     let answered = false;
@@ -52,7 +54,9 @@ function responder(finish) {
 }
 
 /** Returns the envelope as JSON; without a response where there is none. */
-export function envelope({ stdout, stderr }, encoded) {
+function envelope({ stdout, stderr }, encoded) {
   const logs = `"stdout":${JSON.stringify(stdout)},"stderr":${JSON.stringify(stderr)}}`;
   return encoded === undefined ? `{${logs}` : `{"response":${encoded},${logs}`;
 }
+
+module.exports = { execute, envelope };

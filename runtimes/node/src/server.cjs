@@ -2,14 +2,18 @@
 //
 // One process runs many executions at once. Requests that come before the code wait for it; a load that failed answers
 // every one of them with its trace.
-import { createHash, timingSafeEqual } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { createServer } from 'node:http';
+//
+// All of it is CommonJS: a process whose own modules are not starts 10 ms later.
+'use strict';
 
-import { envelope, execute } from './execution.mjs';
-import { load, receiveStart } from './loader.mjs';
-import { installCapture, outsideExecution } from './logs.mjs';
-import { warmUp } from './warmup.mjs';
+const { createHash, timingSafeEqual } = require('node:crypto');
+const { existsSync } = require('node:fs');
+const { createServer } = require('node:http');
+
+const { envelope, execute } = require('./execution.cjs');
+const { load, receiveStart } = require('./loader.cjs');
+const { installCapture, outsideExecution } = require('./logs.cjs');
+const { warmUp } = require('./warmup.cjs');
 
 const PORT = Number(process.env.APPFN_RUNTIME_PORT || 3000);
 const FOLDER = process.env.APPFN_DIR || '/appfn';

@@ -1,8 +1,10 @@
 // What Node.js does at the first use of a thing, done before the user's code arrives: its first import, its first call.
-import { request } from 'node:http';
-import { fileURLToPath } from 'node:url';
+'use strict';
 
-import { importFunction } from './loader.mjs';
+const { request } = require('node:http');
+const { join } = require('node:path');
+
+const { importFunction } = require('./loader.cjs');
 
 const ROUNDS = 3;
 const KEY = 'warm';
@@ -14,9 +16,9 @@ const WITHIN_MILLISECONDS = 2000;
  * @param answering makes an HTTP server of a function and the key that calls of it carry
  * @throws Error where no server can listen, or a call has no answer in time
  */
-export async function warmUp(answering) {
+async function warmUp(answering) {
   await import('./warmup/module.mjs');
-  const main = await importFunction(fileURLToPath(new URL('./warmup/common.cjs', import.meta.url)));
+  const main = await importFunction(join(__dirname, 'warmup', 'common.cjs'));
   const server = answering(main, KEY);
   try {
     await listening(server);
@@ -45,3 +47,5 @@ function call(port) {
     calling.end(JSON.stringify({ variables: {}, headers: {}, payload: '{}' }));
   });
 }
+
+module.exports = { warmUp };
