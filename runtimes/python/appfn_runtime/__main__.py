@@ -29,7 +29,7 @@ def _load(server: Server, start: Path) -> None:
     except BaseException:  # noqa: BLE001 - without its code the process is of no use
         traceback.print_exc(file=sys.__stderr__)
         os._exit(1)
-    server.code.set_result(code)
+    server.use(code)
 
 
 main()

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .loader import Code, trace
 from .logs import LogSink, new_sink, sink_of
@@ -13,17 +12,19 @@ HIGHEST_STATUS = 599
 NO_ANSWER = "The function returned no answer: return res.json({...}) or res.send('...')."
 
 
-@dataclass
 class Request:
-    """The `req` of a function."""
+    """The `req` of a function, which may change it."""
 
-    variables: dict[str, Any]
-    headers: dict[str, Any]
-    payload: str
+    def __init__(self, *, variables: dict[str, Any], headers: dict[str, Any], payload: str) -> None:
+        self.variables = variables
+        self.headers = headers
+        self.payload = payload
+
+    def __repr__(self) -> str:
+        return f"Request(variables={self.variables!r}, headers={self.headers!r}, payload={self.payload!r})"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What `res.send` and `res.json` return: the value, encoded, and the status."""
 
     encoded: str

@@ -10,9 +10,8 @@ import time
 import traceback
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from .logs import LogSink, keep_for_first_execution, sink_of
 
@@ -29,8 +28,7 @@ class CodeError(Exception):
     """The code can't be used as it is; the message says why, a trace would add nothing."""
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """The start document."""
 
     entrypoint: str
@@ -39,8 +37,7 @@ class Start:
     code: str
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """What every request needs: the challenge's key and either the function or why there is none."""
 
     key: bytes

@@ -4,7 +4,6 @@ It reads what the dispatcher sends and no more (a request line, headers, a body 
 the connection. Python's own http.server spends more time on one call's headers than this does on the whole call.
 """
 
-import concurrent.futures
 import hmac
 import json
 import os
@@ -14,9 +13,8 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from .execution import Request, execute
 from .loader import Code
@@ -51,8 +49,7 @@ class _BadRequestError(Exception):
         self.message = message
 
 
-@dataclass
-class _Head:
+class _Head(NamedTuple):
     method: str
     target: str
     challenge: bytes
@@ -65,11 +62,17 @@ class Server:
     """The listening socket, the code once it is there, and the count of running calls."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self.code: concurrent.futures.Future[Code] = concurrent.futures.Future()
+        self._code: Code | None = None
+        self._loaded = threading.Event()
         self._socket = socket.create_server(address, backlog=BACKLOG)
         self._lock = threading.Lock()
         self._running = 0
         self._stopping = False
+
+    def use(self, code: Code) -> None:
+        """Answer by this code from now on; calls that came before wait for it."""
+        self._code = code
+        self._loaded.set()
 
     def run(self) -> NoReturn:
         """Accept connections until SIGTERM, which ends an idle process at once and a busy one after its calls."""
@@ -116,7 +119,9 @@ class Server:
             body = stream.read(head.length)
             if len(body) < head.length:
                 return False
-            status, envelope = _answer(self.code.result(), head, body, others=self._running - 1)
+            self._loaded.wait()
+            assert self._code is not None
+            status, envelope = _answer(self._code, head, body, others=self._running - 1)
             _send(connection, status, envelope, keep=head.keep and not self._stopping)
         finally:
             with self._lock:
