@@ -133,10 +133,10 @@ function serverOf(loaded) {
   return server;
 }
 
-/** Does once, with code of our own, what a load and a call do; the pod can serve without it. */
-async function rehearse() {
+/** Warms up with code of our own; a pod where that fails can serve all the same. */
+async function prepare() {
   const answering = (main, key) => serverOf(async () => ({ keyDigest: digest(key), main }));
-  await warmUp(answering).catch((error) => outsideExecution(`appfn runtime: the rehearsal failed: ${error.stack}\n`));
+  await warmUp(answering).catch((error) => outsideExecution(`appfn runtime: warming up failed: ${error.stack}\n`));
 }
 
 const server = serverOf(() => loaded);
@@ -150,7 +150,7 @@ installCapture();
 server.listen(PORT, '0.0.0.0');
 // To come to the FIFO is to say that the code may come: all that can be done before is done. But code that is there already
 // is waited for, in a pod that was made for a call.
-loaded = (existsSync(`${FOLDER}/code`) ? Promise.resolve() : rehearse())
+loaded = (existsSync(`${FOLDER}/code`) ? Promise.resolve() : prepare())
   .then(() => receiveStart(`${FOLDER}/start`))
   .then(load)
   .then((code) => ({ ...code, keyDigest: digest(code.key) }))
