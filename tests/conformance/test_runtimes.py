@@ -234,6 +234,26 @@ async def test_javascript_that_fails_to_load_is_run_once(tmp_path: Path, name: s
     assert count.read_text() == "x"
 
 
+async def test_commonjs_that_requires_what_only_import_can_load_is_run_once(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    run = f"require('fs').appendFileSync('{count}', 'x'); require('./other.mjs');"
+    program = Program({"index.js": run, "other.mjs": "export const text = await Promise.resolve('esm');"}, "index.js")
+    async with LocalRuntime(NODE, tmp_path / "appfn").running(program) as endpoint:
+        answer = await endpoint.call()
+
+    assert answer.status == 500
+    assert "ERR_REQUIRE" in answer.envelope["stderr"]
+    assert count.read_text() == "x"
+
+
+async def test_a_thrown_value_whose_stack_is_no_text_is_a_failed_load(tmp_path: Path) -> None:
+    program = Program({"index.js": "throw { stack: 5 };"}, "index.js")
+    async with LocalRuntime(NODE, tmp_path / "appfn").running(program) as endpoint:
+        answer = await endpoint.call()
+
+    assert (answer.status, answer.envelope["stderr"]) == (500, "5")
+
+
 async def test_python_function_that_answers_nothing_says_so(tmp_path: Path) -> None:
     program = Program({"main.py": "def main(req, res):\n    pass\n"}, "main.py")
     async with LocalRuntime(PYTHON, tmp_path / "appfn").running(program) as endpoint:

@@ -1,18 +1,19 @@
 // From the start signal to the user's function.
 'use strict';
 
-const { accessSync, constants, openSync, statSync } = require('node:fs');
+const { accessSync, constants, openSync, readFileSync, statSync } = require('node:fs');
 const { Socket } = require('node:net');
 const { extname, resolve, sep } = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
 const { pathToFileURL } = require('node:url');
+const { compileFunction } = require('node:vm');
 
 const { LogSink, keepForFirstExecution, withSink } = require('./logs.cjs');
 
 const POLL_MILLISECONDS = 5;
 const DEFAULT_ENTRYPOINT = 'index.js';
 const REQUIRED = new Set(['.js', '.cjs']);
-/** What require says, before it runs anything, of a module that only import can load. */
+/** What require says of a module that only import can load, without running it. */
 const IMPORT_ONLY = new Set(['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE']);
 
 /** Waits for the FIFO to exist, reads it to its end and returns the start document. */
@@ -78,10 +79,20 @@ async function importModule(path) {
     try {
       return require(path);
     } catch (error) {
-      if (!IMPORT_ONLY.has(error?.code)) throw error;
+      if (!IMPORT_ONLY.has(error?.code) || isCommonJs(path)) throw error;
     }
   }
   return import(pathToFileURL(path));
+}
+
+/** Tells whether a file can be CommonJS: then it was run, and a module it requires is what only import can load. */
+function isCommonJs(path) {
+  try {
+    compileFunction(readFileSync(path, 'utf8'), ['exports', 'require', 'module', '__filename', '__dirname']);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function explain(error, { entrypoint }) {
@@ -89,7 +100,7 @@ function explain(error, { entrypoint }) {
     return `The entrypoint '${entrypoint || DEFAULT_ENTRYPOINT}' is not in the code.`;
   }
   // as the code's author sees it: without the files of this server
-  return (error?.stack || String(error)).split('\n').filter((line) => !line.includes(__dirname)).join('\n');
+  return String(error?.stack || error).split('\n').filter((line) => !line.includes(__dirname)).join('\n');
 }
 
 module.exports = { receiveStart, load, importFunction };
